@@ -1,0 +1,1 @@
+"""Regularisers that act on the nonlinearity and on the residual branch."""
