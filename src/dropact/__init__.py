@@ -1,1 +1,14 @@
-"""Regularisers that act on the nonlinearity and on the residual branch."""
+"""Regularisers that act on the nonlinearity and on the residual branch.
+
+>>> import dropact, torch
+>>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+>>> receipt = dropact.convert_(model, dropact.DropActivation(drop_prob=0.05))
+"""
+
+from dropact import functional
+from dropact.methods import DropActivation, RandomizedReLU
+from dropact.surgery import Receipt, convert_, fold_
+
+__version__ = "0.1.0"
+
+__all__ = ["DropActivation", "RandomizedReLU", "Receipt", "convert_", "fold_", "functional"]

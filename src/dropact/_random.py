@@ -1,0 +1,162 @@
+"""The one source of random bits: a hash of (seed, element index), so a mask is never stored.
+
+Bits of element ``i`` under seed ``s`` (all quantities are unsigned 32-bit integers)::
+
+    block, j = i >> 12, i & 4095                        4,096 elements share one pair of keys
+    k1 = mix(mix(mix(s_lo ^ A) ^ s_hi) + block)
+    k2 = mix(mix(mix(s_hi ^ B) ^ s_lo) ^ block)
+    h  = (k1 ^ j) * M1;  h ^= h >> 15;  h ^= k2;  h *= M2;  h ^= h >> 15
+
+``mix`` is the two-multiply hash found by the hash-prospector search (16, 0x21f0aaad, 15, 0x735a2d97, 15). Within a
+block ``h`` is a bijection of ``j``; the second key in the middle keeps two blocks whose first keys happen to lie close
+together from sharing a stretch of bits. Its first shift is left out of the element's part, because there it would only
+touch the block's key. Whatever other backend computes these bits is compared with this file bit by bit.
+
+torch's unsigned types lack arithmetic, so the words live in int64. Both multipliers are below 2**31: no product of a
+32-bit word overflows, and the arithmetic is exact in every backend and under every compiler.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCK_BITS = 12
+BLOCK = 1 << BLOCK_BITS
+_WORD = 0xFFFFFFFF
+_M1, _M2 = 0x21F0AAAD, 0x735A2D97
+_SALT1, _SALT2 = 0x243F6A88, 0x13198A2E  # digits of pi: nothing up the sleeve
+
+_library = torch.library.Library("dropact", "FRAGMENT")
+# Opaque to the compiler on purpose: torch.randint would be lowered to the compiler's own generator.
+_library.define("draw_seed(Tensor like) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+
+
+def _draw(like: Tensor) -> Tensor:
+    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device=like.device)
+
+
+_library.impl("draw_seed", _draw, "CompositeExplicitAutograd")
+torch.library.register_fake("dropact::draw_seed", lambda like: like.new_empty((), dtype=torch.int64), lib=_library)
+
+
+def draw_seed(like: Tensor) -> Tensor:
+    """One fresh seed, a 0-d int64 tensor on the device of ``like``, from torch's default generator.
+
+    Eager and compiled code consume the generator alike, so ``torch.manual_seed`` gives both the same masks.
+
+    >>> _ = torch.manual_seed(0); a = draw_seed(torch.empty(3))
+    >>> _ = torch.manual_seed(0); bool(a == draw_seed(torch.empty(3)))
+    True
+    """
+    if torch.compiler.is_compiling():
+        return torch.ops.dropact.draw_seed(like)
+    return _draw(like)  # directly, so that vmap sees randint and applies its `randomness` rule
+
+
+def as_seed(seed: int | Tensor | None, like: Tensor) -> Tensor:
+    """``seed`` as a 0-d int64 tensor on the device of ``like``; ``None`` draws a fresh one.
+
+    Raises:
+        TypeError: a seed that is neither an int nor a 0-d int64 tensor.
+        ValueError: an int outside [-2**63, 2**63).
+    """
+    if seed is None:
+        return draw_seed(like)
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.dim() != 0:
+            raise TypeError(
+                f"seed must be an int or a 0-d int64 tensor, got a {seed.dtype} tensor of shape {tuple(seed.shape)}"
+            )
+        return seed.to(like.device)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int or a 0-d int64 tensor, got {seed!r}")
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed must lie in [-2**63, 2**63), got {seed}")
+    return torch.full((), seed, dtype=torch.int64, device=like.device)
+
+
+def _multiply(x: Tensor, factor: int) -> Tensor:
+    return (x * factor) & _WORD
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = _multiply(x ^ (x >> 16), _M1)
+    x = _multiply(x ^ (x >> 15), _M2)
+    return x ^ (x >> 15)
+
+
+def _keys(seed: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = seed & _WORD, (seed >> 32) & _WORD
+    key1 = _mix((_mix(_mix(low ^ _SALT1) ^ high) + block) & _WORD)
+    key2 = _mix(_mix(_mix(high ^ _SALT2) ^ low) ^ block)
+    return key1, key2
+
+
+def _word(key1: Tensor, key2: Tensor, j: Tensor) -> Tensor:
+    h = _multiply(key1 ^ j, _M1)
+    h = _multiply(h ^ (h >> 15) ^ key2, _M2)
+    return h ^ (h >> 15)
+
+
+def random_bits(seed: Tensor, index: Tensor) -> Tensor:
+    """32 random bits for each element index.
+
+    Args:
+        seed: 0-d int64 tensor, any value.
+        index: int64 tensor of any shape, values in [0, 2**44).
+
+    Returns:
+        int64 tensor of the shape of ``index`` with values in [0, 2**32), a pure function of the two arguments.
+
+    >>> random_bits(torch.tensor(7), torch.arange(3)).tolist() == random_bits(torch.tensor(7), torch.arange(3)).tolist()
+    True
+    """
+    return _word(*_keys(seed, index >> BLOCK_BITS), index & (BLOCK - 1))
+
+
+def random_bits_like(seed: Tensor, x: Tensor) -> Tensor:
+    """``random_bits`` of every element of ``x``, the element index being its position in memory.
+
+    "Memory" is that of ``torch.empty_like(x)``: dense, in the storage order of ``x``. A kernel therefore walks memory
+    once, in whatever format, and the mask of a sliced tensor is that of its dense copy. The keys are computed once per
+    block rather than once per element.
+
+    >>> x = torch.empty(1, 2, 1, 2).to(memory_format=torch.channels_last)
+    >>> seed = torch.tensor(7)
+    >>> torch.equal(random_bits_like(seed, x), random_bits(seed, torch.tensor([0, 2, 1, 3]).view(1, 2, 1, 2)))
+    True
+    """
+    count = x.numel()
+    blocks = torch.arange((count + BLOCK - 1) // BLOCK, dtype=torch.int64, device=x.device).unsqueeze(1)
+    j = torch.arange(BLOCK if count > BLOCK else count, dtype=torch.int64, device=x.device)
+    words = _word(*_keys(seed, blocks), j).flatten()[:count]
+    if x.is_contiguous():
+        return words.view(x.shape)
+    strides = torch.empty_like(x).stride()
+    order = sorted(range(x.dim()), key=lambda d: (strides[d], x.shape[d]), reverse=True)
+    inverse = sorted(range(x.dim()), key=order.__getitem__)
+    return words.view([x.shape[d] for d in order]).permute(inverse)
+
+
+def threshold(drop_prob: float | Tensor) -> int | Tensor:
+    """The integer a 32-bit word is compared with: ``bits < threshold`` holds with probability ``drop_prob``.
+
+    Exact to 2**-33 for a float (or a float64 tensor), in whatever dtype the activations are.
+
+    >>> threshold(0.0), threshold(0.5), threshold(1.0) == 2**32
+    (0, 2147483648, True)
+    """
+    if isinstance(drop_prob, Tensor):
+        return (drop_prob * 2.0**32).round().to(torch.int64)
+    return round(drop_prob * 2**32)
+
+
+def is_chosen(bits: Tensor, drop_prob: float | Tensor) -> Tensor:
+    """Boolean tensor, ``True`` with probability ``drop_prob``, independently for each word of ``bits``."""
+    return bits < threshold(drop_prob)
+
+
+def unit_interval(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    """Uniform numbers in [0, 1) on a grid of 2**-24, exact in float32 and in float64."""
+    return (bits >> 8).to(dtype) * 2.0**-24

@@ -1,0 +1,45 @@
+"""The fused operations in plain torch: the definition that every other backend reproduces, and what compilers trace.
+
+    drop_relu        x where x > 0, or where x < 0 and its bit says "dropped"; else 0
+    randomized_relu  x where x > 0, slope * x elsewhere, slope ~ U(lower, upper)
+    choose           a where its bit says "chosen", else b
+
+Differentiable by autograd to any order, batched by vmap, traced by torch.compile and torch.export. The derivative of
+``drop_relu`` at exactly 0 is 0, as ``F.relu`` has it: so its backward needs nothing but the output.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dropact._random import is_chosen, random_bits_like, unit_interval
+
+
+def masked_relu(x: Tensor, dropped: Tensor) -> Tensor:
+    """ReLU where ``dropped`` is False, the identity where it is True. NaN travels as in ``F.relu``."""
+    return x.masked_fill((x == 0) | ((x < 0) & ~dropped), 0)
+
+
+def sloped_relu(x: Tensor, slope: Tensor) -> Tensor:
+    """``x`` where it is positive, ``slope * x`` elsewhere, multiplied in the precision of ``slope``."""
+    return torch.where(x <= 0, (x * slope).to(x.dtype), x)
+
+
+def slopes(bits: Tensor, lower: float, upper: float, dtype: torch.dtype) -> Tensor:
+    """Slopes ~ U(lower, upper) from 32-bit words: float64 for float64 activations, float32 for all others."""
+    dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    return unit_interval(bits, dtype) * (upper - lower) + lower
+
+
+def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
+    return masked_relu(x, is_chosen(random_bits_like(seed, x), drop_prob))
+
+
+def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
+    return sloped_relu(x, slopes(random_bits_like(seed, x), lower, upper, x.dtype))
+
+
+def choose(a: Tensor, b: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
+    """``a`` with probability ``prob``, else ``b``, independently per element, indexed in the storage order of ``a``."""
+    return torch.where(is_chosen(random_bits_like(seed, a), prob), a, b)

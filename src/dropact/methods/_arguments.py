@@ -1,0 +1,48 @@
+"""What every method checks the same way: one sentence that names what came and what is accepted."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_input(x: Tensor, who: str) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{who} needs a tensor, got {type(x).__name__}")
+    if x.dtype not in FLOATING:
+        accepted = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATING)
+        raise TypeError(f"{who} needs a floating-point tensor ({accepted}), got {x.dtype}")
+
+
+def check_probability(value: float | Tensor, name: str) -> float | Tensor:
+    """A float in [0, 1], or a 0-d floating tensor, whose value is not read (that would wait for the device)."""
+    if isinstance(value, Tensor):
+        if value.dim() != 0 or not value.is_floating_point():
+            came = f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+            raise TypeError(f"{name} must be a number or a 0-d floating tensor, got {came}")
+        return value
+    return check_number(value, name, low=0.0, high=1.0)
+
+
+def check_number(value: float, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not low <= value <= high or math.isinf(value):  # also refuses NaN
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value!r}")
+    return float(value)
+
+
+def check_broadcast(mask: Tensor, x: Tensor) -> None:
+    padded = (1,) * (x.dim() - mask.dim()) + tuple(mask.shape)
+    if len(padded) != x.dim() or any(m not in (1, n) for m, n in zip(padded, x.shape, strict=True)):
+        raise ValueError(f"mask of shape {tuple(mask.shape)} does not broadcast to the input's {tuple(x.shape)}")
+
+
+def check_choice(value: str, name: str, accepted: tuple[str, ...]) -> str:
+    if value not in accepted:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, accepted))}, got {value!r}")
+    return value

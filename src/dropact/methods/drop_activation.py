@@ -1,0 +1,231 @@
+"""Drop-Activation: at random, replace the nonlinearity by the identity.
+
+Senwei Liang, Yuehaw Khoo, Haizhao Yang: Drop-Activation: Implicit Parameter Reduction and Harmonic Regularization,
+arXiv:1811.05850, equations 3 to 5.
+
+    training    y = (I - P) x + P f(x),  P_i ~ Bernoulli(1 - drop_prob), drawn afresh in every forward pass
+    evaluation  y = drop_prob * x + (1 - drop_prob) * f(x), the mean; for ReLU a LeakyReLU of slope drop_prob
+
+    paper               here
+    p, kept w. prob.    1 - drop_prob          (0.95 in all of the paper's tables: drop_prob = 0.05)
+    P                   ~mask                  (mask is True where the nonlinearity is dropped)
+    f, r                activation
+
+The mask is not rescaled, neither in training nor in evaluation. ``granularity="element"`` is the paper's; the coarser
+ones are ours.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dropact import kernels
+from dropact._random import as_seed, is_chosen, random_bits
+from dropact.methods._activation import Activation, apply, is_relu, resolve, show, simplest, stock
+from dropact.methods._arguments import check_broadcast, check_choice, check_input, check_probability
+
+GRANULARITIES = ("element", "channel", "sample", "layer")
+
+
+def drop_activation(
+    x: Tensor,
+    drop_prob: float | Tensor = 0.05,
+    activation: Activation = "relu",
+    granularity: str = "element",
+    inplace: bool = False,
+    *,
+    training: bool = True,
+    seed: int | Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Apply ``activation``, except where it is dropped: there pass ``x`` through.
+
+    >>> x = torch.tensor([-2.0, -1.0, 3.0])
+    >>> drop_activation(x, 0.05, training=False)
+    tensor([-0.1000, -0.0500,  3.0000])
+    >>> drop_activation(x, mask=torch.tensor([True, False, False]))
+    tensor([-2.,  0.,  3.])
+
+    ``y = where(mask, x, f(x))`` with ``mask ~ Bernoulli(drop_prob)`` in training, and its mean
+    ``drop_prob * x + (1 - drop_prob) * f(x)`` in evaluation.
+
+    Args:
+        x: floating tensor of any shape and memory format; the result has its shape, dtype and storage order.
+        drop_prob: probability, in [0, 1], that a nonlinearity is replaced by the identity (1 - p of the paper). A
+            0-d floating tensor on the device of ``x`` is read there: changing its value recompiles nothing.
+        activation: a name ("relu", "gelu", "silu", "tanh", ...) or an elementwise callable or module.
+        granularity: what shares one draw: "element" (the paper), "channel" (all positions of dimension 1 of one
+            sample), "sample" (dimension 0) or "layer" (the whole tensor).
+        inplace: write the result into ``x``. Saves memory for ReLU; other activations need ``x`` for their gradient.
+        training: draw a mask; otherwise use the mean.
+        seed: int or 0-d int64 tensor that determines the mask; drawn from torch's default generator if ``None``.
+        mask: boolean tensor that broadcasts to the shape of ``x``, True where the nonlinearity is dropped; used
+            instead of a draw.
+
+    Raises:
+        TypeError: ``x`` is not floating, ``mask`` not boolean, ``drop_prob`` or ``seed`` not a number.
+        ValueError: ``drop_prob`` outside [0, 1] or NaN, an unknown name, a mask that does not broadcast, or both
+            ``seed`` and ``mask``.
+    """
+    check_input(x, "drop_activation")
+    drop_prob = check_probability(drop_prob, "drop_prob")
+    check_choice(granularity, "granularity", GRANULARITIES)
+    if seed is not None and mask is not None:
+        raise ValueError("seed and mask both given: the mask already says what is dropped, pass one of them")
+    if mask is not None:
+        _check_mask(mask, x)
+    if not training:
+        return _mean(x, drop_prob, activation, inplace)
+
+    if mask is None and granularity != "element":
+        mask = _coarse_mask(x, as_seed(seed, x), drop_prob, granularity)
+    if is_relu(activation):
+        y = kernels.drop_relu(x, as_seed(seed, x), drop_prob) if mask is None else kernels.masked_relu(x, mask)
+    else:
+        source = x.clone() if inplace else x  # the activation may keep its input for backward
+        fx = apply(activation, source)
+        y = kernels.choose(source, fx, as_seed(seed, x), drop_prob) if mask is None else torch.where(mask, source, fx)
+    return x.copy_(y) if inplace else y
+
+
+def _mean(x: Tensor, drop_prob: float | Tensor, activation: Activation, inplace: bool) -> Tensor:
+    if is_relu(activation):
+        if not isinstance(drop_prob, Tensor):
+            return F.leaky_relu(x, drop_prob, inplace=inplace)
+        y = torch.where(x > 0, x, x * drop_prob)
+    else:
+        source = x.clone() if inplace else x
+        y = drop_prob * source + (1 - drop_prob) * apply(activation, source)
+    return x.copy_(y) if inplace else y
+
+
+def _coarse_mask(x: Tensor, seed: Tensor, drop_prob: float | Tensor, granularity: str) -> Tensor:
+    shared_from = {"channel": 2, "sample": 1, "layer": 0}[granularity]
+    shape = [size if d < shared_from else 1 for d, size in enumerate(x.shape)]
+    units = shape[0] * (shape[1] if x.dim() > 1 else 1) if shape else 1
+    bits = random_bits(seed, torch.arange(units, device=x.device))
+    return is_chosen(bits, drop_prob).view(shape)
+
+
+def _check_mask(mask: Tensor, x: Tensor) -> None:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise TypeError(f"mask must be a boolean tensor, got {getattr(mask, 'dtype', type(mask).__name__)}")
+    check_broadcast(mask, x)
+
+
+class DropActivation(nn.Module):
+    """Drop-Activation as a layer, in place of an activation layer.
+
+    >>> layer = DropActivation(drop_prob=0.05, activation="relu")
+    >>> layer.eval()(torch.tensor([-1.0, 1.0]))
+    tensor([-0.0500,  1.0000])
+    >>> import dropact
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> receipt = dropact.convert_(model, DropActivation(0.05))  # or replace every activation of a model
+
+    Equation, arguments and errors are those of :func:`dropact.functional.drop_activation`. ``layer.drop_prob`` may be
+    set at any time: compiled code reads it from a 0-d buffer, so that a schedule recompiles nothing. The buffer is not
+    part of ``state_dict``, whose keys stay those of the plain activation (a parametric one, such as ``nn.PReLU``, keeps
+    its own).
+    """
+
+    _rate: Tensor
+
+    def __init__(
+        self,
+        drop_prob: float = 0.05,
+        activation: Activation = "relu",
+        granularity: str = "element",
+        inplace: bool = False,
+    ) -> None:
+        super().__init__()
+        resolve(activation)
+        self.activation = activation
+        self.granularity = check_choice(granularity, "granularity", GRANULARITIES)
+        self.inplace = inplace
+        self.register_buffer("_rate", torch.zeros(()), persistent=False)
+        self.drop_prob = drop_prob
+        if isinstance(activation, nn.Module):
+            self.register_state_dict_post_hook(_drop_activation_prefix)
+            self.register_load_state_dict_pre_hook(_add_activation_prefix)
+
+    @property
+    def drop_prob(self) -> float:
+        return self._drop_prob
+
+    @drop_prob.setter
+    def drop_prob(self, value: float) -> None:
+        if isinstance(value, Tensor):
+            value = value.item()
+        self._drop_prob = float(check_probability(value, "drop_prob"))
+        self._write_rate()
+
+    def _write_rate(self) -> None:
+        # float64 whatever the model's dtype (a bfloat16 0.05 is 0.0500488), where the device has it.
+        dtype = torch.float32 if self._rate.device.type == "mps" else torch.float64
+        if self._rate.dtype != dtype:
+            self._rate = torch.empty((), dtype=dtype, device=self._rate.device)
+        self._rate.fill_(self._drop_prob)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        super()._apply(fn, recurse)
+        self._write_rate()  # .half() has rounded it, .to_empty() has lost it
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Compiled code must not read the float: it would be guarded on, and every new value would recompile.
+        drop_prob = self._rate if torch.compiler.is_compiling() else self._drop_prob
+        return drop_activation(x, drop_prob, self.activation, self.granularity, self.inplace, training=self.training)
+
+    def replacement_for(self, activation: nn.Module) -> nn.Module:
+        """This layer's settings around another activation: what ``dropact.convert_`` puts in its place."""
+        inplace = bool(getattr(activation, "inplace", False))
+        if isinstance(activation, DropActivation) and (activation.drop_prob, activation.granularity) == (
+            self.drop_prob,
+            self.granularity,
+        ):
+            return activation
+        inner = getattr(activation, "activation", None) or simplest(activation)  # of a method's layer, or a stock one
+        return DropActivation(self.drop_prob, inner, self.granularity, inplace)
+
+    def folded(self) -> nn.Module:
+        """A stock layer with this layer's evaluation output, in either mode."""
+        if self.drop_prob == 1:
+            return nn.Identity()
+        if is_relu(self.activation):
+            return nn.LeakyReLU(self.drop_prob, self.inplace) if self.drop_prob else nn.ReLU(self.inplace)
+        inner = stock(self.activation)
+        if self.drop_prob == 0 and isinstance(inner, nn.Module):
+            return inner
+        graph = torch.fx.Graph()
+        x = graph.placeholder("x")
+        source = graph.call_method("clone", (x,)) if getattr(inner, "inplace", False) else x
+        module = isinstance(inner, nn.Module)
+        fx = graph.call_module("activation", (source,)) if module else graph.call_function(inner, (source,))
+        shares = ((x, self.drop_prob), (fx, 1 - self.drop_prob))
+        graph.output(graph.call_function(operator.add, tuple(graph.call_function(operator.mul, s) for s in shares)))
+        return torch.fx.GraphModule({"activation": inner} if module else {}, graph, "FoldedDropActivation")
+
+    def extra_repr(self) -> str:
+        parts = [f"drop_prob={self.drop_prob:g}"]
+        if not isinstance(self.activation, nn.Module):
+            parts.append(f"activation={show(self.activation)}")
+        if self.granularity != "element":
+            parts.append(f"granularity={self.granularity}")
+        return ", ".join(parts + ["inplace=True"] * self.inplace)
+
+
+def _drop_activation_prefix(module, state_dict, prefix, local_metadata):  # type: ignore[no-untyped-def]
+    for key in [k for k in state_dict if k.startswith(f"{prefix}activation.")]:
+        state_dict[prefix + key.removeprefix(f"{prefix}activation.")] = state_dict.pop(key)
+
+
+def _add_activation_prefix(module, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
+    for key in module.activation.state_dict():
+        if prefix + key in state_dict:
+            state_dict[f"{prefix}activation.{key}"] = state_dict.pop(prefix + key)
