@@ -1,0 +1,151 @@
+"""What one comparison is, and the folder that belongs to it.
+
+A comparison is a setting (every field of a config but the method, its options and the seed), methods and seeds. Its
+folder holds `comparison.json` beside `runs/`. The same setting may be extended there by methods and seeds, whose runs
+join those that are there; another setting, or another option of a method that is there, is another comparison and
+needs a folder of its own.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dropact.experiments.config import RunConfig
+from dropact.experiments.errors import ConfigError, RecordError
+from dropact.experiments.files import write_text
+from dropact.experiments.methods import METHODS, complete_options
+from dropact.experiments.records import parse_object
+
+FILE = "comparison.json"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods with their options, and seeds, under one setting.
+
+    >>> setting = RunConfig(dataset="digits", network="simple-small").setting
+    >>> comparison = Comparison.of(setting, {"baseline": {}, "dropout": {"rate": 0.3}}, [0, 1])
+    >>> [(config.method, config.seed) for config in comparison.configs()]
+    [('baseline', 0), ('dropout', 0), ('baseline', 1), ('dropout', 1)]
+    """
+
+    setting: Mapping[str, Any]
+    methods: Mapping[str, Mapping[str, float]]
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, setting: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]], seeds: "list[int] | tuple[int, ...]"
+    ) -> "Comparison":
+        """A checked comparison with defaults filled in, in the order of `METHODS`.
+
+        Raises:
+            ConfigError: no methods, no seeds, a seed twice, or a config that cannot be run.
+        """
+        if not methods:
+            raise ConfigError(f"methods: got none, accepted: at least one of {', '.join(METHODS)}")
+        if not seeds:
+            raise ConfigError("seeds: got none, accepted: at least one whole number of at least 0")
+        twice = sorted({seed for seed in seeds if list(seeds).count(seed) > 1})
+        if twice:
+            raise ConfigError(f"seeds: got {twice[0]} more than once, accepted: each seed once")
+        options = {name: complete_options(name, values) for name, values in methods.items()}
+        ordered = {name: options[name] for name in METHODS if name in options}
+        checked = RunConfig.from_dict(dict(setting)).setting
+        comparison = cls(checked, ordered, tuple(sorted(seeds)))
+        comparison.configs()
+        return comparison
+
+    def configs(self) -> list[RunConfig]:
+        """One config per seed and method; seeds outermost, so that a part of the list still compares."""
+        return [
+            RunConfig.from_dict({**self.setting, "method": name, "options": options, "seed": seed})
+            for seed in self.seeds
+            for name, options in self.methods.items()
+        ]
+
+    def to_json(self) -> str:
+        values = {"setting": dict(self.setting), "methods": dict(self.methods), "seeds": list(self.seeds)}
+        return json.dumps(values, indent=2) + "\n"
+
+
+def read_comparison(folder: Path) -> Comparison | None:
+    """The comparison that `folder` belongs to, None where it holds no comparison.json.
+
+    Raises:
+        RecordError: comparison.json is damaged.
+    """
+    path = folder / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: damaged, cannot be read ({type(error).__name__})") from None
+    values = parse_object(text, path)
+    try:
+        return Comparison.of(values["setting"], values["methods"], values["seeds"])
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+
+
+def check_folder(folder: Path) -> None:
+    """That `folder` is a folder or not there, and could be written to; changes nothing.
+
+    Raises:
+        RecordError: it, or something above it, is a file, or it cannot be written.
+    """
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise RecordError(f"{nearest}: a file, where a folder should be; choose another --out")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise RecordError(f"{folder}: cannot be written; choose another --out")
+
+
+def join_folder(folder: Path, comparison: Comparison) -> Comparison:
+    """`comparison` together with what `folder` already holds of it; changes nothing.
+
+    Raises:
+        RecordError: the folder is a file, cannot be written, or holds something else.
+    """
+    check_folder(folder)
+    held = read_comparison(folder)
+    if held is None:
+        others = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        if others:
+            raise RecordError(f"{folder}: holds {others[0]!r} and no {FILE}; choose an empty or a new --out")
+        return comparison
+    for field, value in comparison.setting.items():
+        if held.setting[field] != value:
+            raise RecordError(
+                f"{folder}: holds another comparison ({field} {held.setting[field]!r}, asked for {value!r}); "
+                "choose another --out"
+            )
+    for name in comparison.methods.keys() & held.methods.keys():
+        if held.methods[name] != comparison.methods[name]:
+            raise RecordError(
+                f"{folder}: holds another comparison ({name} {dict(held.methods[name])}, "
+                f"asked for {dict(comparison.methods[name])}); choose another --out"
+            )
+    seeds = sorted({*held.seeds, *comparison.seeds})
+    return Comparison.of(comparison.setting, {**held.methods, **comparison.methods}, seeds)
+
+
+def claim_folder(folder: Path, comparison: Comparison) -> None:
+    """Writes comparison.json, unless it already says the same.
+
+    Raises:
+        RecordError: the folder cannot be made or written.
+    """
+    if read_comparison(folder) == comparison:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / FILE, comparison.to_json())
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None

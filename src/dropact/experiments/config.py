@@ -1,0 +1,186 @@
+"""Everything that decides the outcome of one run, as one frozen value with a JSON form and a key."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from dropact.experiments.data import DATASETS
+from dropact.experiments.errors import ConfigError
+from dropact.experiments.methods import METHODS, complete_options
+from dropact.experiments.models import NETWORKS
+
+SCHEDULES = ("constant", "one-cycle", "step")
+TRAINING_PARTS = ("train", "train+validation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training run.
+
+    >>> config = RunConfig(dataset="digits", network="simple-small", method="drop-activation", seed=3)
+    >>> config.options
+    {'drop_prob': 0.05}
+    >>> RunConfig.from_dict(json.loads(config.to_json())) == config
+    True
+    >>> config.key
+    'digits-simple-small-drop-activation-s3-d83c82f1de79'
+
+    Args:
+        dataset, network, method: names; see `DATASETS`, `NETWORKS`, `METHODS`.
+        options: the method's own numbers, each in [0, 1]; those left out take the method's defaults.
+        seed: the one source of initial weights, batch order and masks, each from a stream of its own, so that
+            methods with the same seed start from the same weights and see the same batches.
+        epochs: passes over the training part.
+        batch_size: images per step; an epoch is cut into steps of equal size (± 1), none larger than this.
+        lr, momentum, weight_decay, nesterov: of stochastic gradient descent.
+        schedule: "constant"; "one-cycle" (linear from 0 up to lr over the first fifth of all steps, then linear down
+            to 0); "step" (times lr_factor at the start of each epoch named in milestones, counted from 0).
+        train_on: the part that is trained on. With "train+validation" there is no validation error.
+
+    Raises:
+        ConfigError: names the field, what it got and what is accepted.
+    """
+
+    dataset: str
+    network: str
+    method: str = "baseline"
+    options: Mapping[str, float] = field(default_factory=dict, hash=False)
+    seed: int = 0
+    epochs: int = 30
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    nesterov: bool = False
+    schedule: str = "one-cycle"
+    milestones: tuple[int, ...] = ()
+    lr_factor: float = 0.1
+    train_on: str = "train"
+
+    def __post_init__(self) -> None:
+        for name, (convert, accepted) in _FIELDS.items():
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, convert(value))
+            except (TypeError, ValueError):
+                raise ConfigError(f"{name}: got {value!r}, accepted: {accepted}") from None
+        object.__setattr__(self, "options", complete_options(self.method, self.options))
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("nesterov: got True with momentum 0, accepted: a momentum above 0")
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ConfigError(
+                f"milestones: got {list(self.milestones)} with schedule {self.schedule!r}, "
+                "accepted: at least one with 'step', none with any other schedule"
+            )
+        if list(self.milestones) != sorted(set(self.milestones)) or any(
+            milestone >= self.epochs for milestone in self.milestones
+        ):
+            raise ConfigError(
+                f"milestones: got {list(self.milestones)}, accepted: ascending epochs below {self.epochs}"
+            )
+
+    @property
+    def key(self) -> str:
+        """Name of the run's directory: a readable prefix and a hash of every field."""
+        return key_of(asdict(self))
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What runs of one comparison share: every field but the method, its options and the seed."""
+        return {k: v for k, v in asdict(self).items() if k not in ("method", "options", "seed")}
+
+    def to_json(self) -> str:
+        """Every field, readable and ending in a newline."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """The config of parsed JSON; fields left out take their defaults."""
+        names = [field.name for field in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise ConfigError(
+                f"config: got {type(values).__name__}, accepted: an object with fields {', '.join(names)}"
+            )
+        for name in values:
+            if name not in names:
+                raise ConfigError(f"{name}: unknown field, accepted: {', '.join(names)}")
+        for name in ("dataset", "network"):
+            if name not in values:
+                raise ConfigError(f"{name}: missing, accepted: {_FIELDS[name][1]}")
+        return cls(**values)
+
+
+def key_of(values: Mapping[str, Any]) -> str:
+    """The key of a config given as parsed JSON, from what it holds rather than from today's defaults."""
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    return f"{values['dataset']}-{values['network']}-{values['method']}-s{values['seed']}-{digest}"
+
+
+def _choice(names: tuple[str, ...]) -> tuple[Callable[[Any], str], str]:
+    def convert(value: Any) -> str:
+        if value not in names:
+            raise ValueError
+        return value
+
+    return convert, ", ".join(names)
+
+
+def _whole(least: int) -> tuple[Callable[[Any], int], str]:
+    def convert(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError
+        return value
+
+    return convert, f"a whole number of at least {least}"
+
+
+def _number(accepts: Callable[[float], bool], accepted: str) -> tuple[Callable[[Any], float], str]:
+    def convert(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError
+        if not (math.isfinite(value) and accepts(value)):
+            raise ValueError
+        return float(value)
+
+    return convert, accepted
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _options(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return dict(value)
+
+
+def _milestones(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return tuple(_whole(1)[0](milestone) for milestone in value)
+
+
+_FIELDS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
+    "dataset": _choice(DATASETS),
+    "network": _choice(tuple(NETWORKS)),
+    "method": _choice(tuple(METHODS)),
+    "options": (_options, "an object of numbers"),
+    "seed": _whole(0),
+    "epochs": _whole(1),
+    "batch_size": _whole(1),
+    "lr": _number(lambda v: v > 0, "a finite number above 0"),
+    "momentum": _number(lambda v: 0 <= v < 1, "a number from 0 to below 1"),
+    "weight_decay": _number(lambda v: v >= 0, "a finite number of at least 0"),
+    "nesterov": (_boolean, "true or false"),
+    "schedule": _choice(SCHEDULES),
+    "milestones": (_milestones, "a list of whole numbers of at least 1"),
+    "lr_factor": _number(lambda v: 0 < v < 1, "a number between 0 and 1"),
+    "train_on": _choice(TRAINING_PARTS),
+}

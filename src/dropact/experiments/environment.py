@@ -1,0 +1,66 @@
+"""The receipt of a run: what it was made with."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dropact.experiments.data import Dataset
+
+PACKAGES = ("dropact", "torch", "numpy", "scikit-learn", "torchvision", "scipy", "matplotlib")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def git_revision() -> str | None:
+    """The commit of this source tree, "+changes" behind it where the package's files differ; None outside one."""
+    # An installed copy inside somebody's repository is not tracked there, so that revision would be a wrong one.
+    if not _git("ls-files", "--error-unmatch", Path(__file__).name):
+        return None
+    revision = _git("rev-parse", "HEAD")
+    package = str(Path(__file__).resolve().parents[1])
+    return f"{revision}+changes" if _git("status", "--porcelain", "--", package) else revision
+
+
+def describe(data: Dataset, command: str) -> dict[str, Any]:
+    """Versions, hardware, git revision, checksum of the data, and the command; no host name and no user name."""
+    return {
+        "command": command,
+        "git_revision": git_revision(),
+        "data_sha256": data.sha256,
+        "python": platform.python_version(),
+        "packages": {package: _version(package) for package in PACKAGES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": "cpu",
+    }

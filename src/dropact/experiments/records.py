@@ -1,0 +1,149 @@
+"""One run = one directory, named by the key of its config.
+
+    config.json        the config, every field
+    environment.json   versions, hardware, git revision, checksum of the data, command
+    metrics.jsonl      one line per epoch; no times, so that equal runs give equal bytes
+    timing.json        seconds per epoch
+    checkpoint.pt      final weights, a state_dict in the plain network's names (load with weights_only=True)
+    result.json        written last: its presence says that the run is finished
+
+A directory without result.json is unfinished, whatever else it holds, and is done again. A finished one is read with
+suspicion and never written to.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dropact.experiments.config import RunConfig, key_of
+from dropact.experiments.errors import ConfigError, RecordError
+from dropact.experiments.files import write_atomically, write_text
+
+CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
+TIMING, CHECKPOINT, RESULT = "timing.json", "checkpoint.pt", "result.json"
+PERCENTS = ("test_error", "train_error", "best_test_error")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read and checked."""
+
+    config: RunConfig
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    result: dict[str, Any]
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether the run in `directory` was finished; the directory need not exist.
+
+    Raises:
+        RecordError: `directory` is a file.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise RecordError(f"{directory}: a file, where the directory of a run should be")
+    return (directory / RESULT).exists()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecordError(f"{path}: missing; the run is marked as finished") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: damaged, cannot be read ({type(error).__name__})") from None
+
+
+def parse_object(text: str, path: Path, where: str = "") -> dict[str, Any]:
+    """The JSON object in `text`, or a RecordError naming `path`."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise RecordError(f"{path}{where}: damaged, not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise RecordError(f"{path}{where}: damaged, not a JSON object")
+    return value
+
+
+def _percent(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
+
+
+def _checked_metrics(text: str, path: Path, config: RunConfig) -> list[dict[str, Any]]:
+    metrics = [parse_object(line, path, f" line {i}") for i, line in enumerate(text.splitlines(), start=1)]
+    if [record.get("epoch") for record in metrics] != list(range(1, config.epochs + 1)):
+        raise RecordError(f"{path}: damaged, not one line for each epoch from 1 to {config.epochs}")
+    for i, record in enumerate(metrics, start=1):
+        if not (_percent(record.get("test_error")) and _percent(record.get("train_error"))):
+            raise RecordError(f"{path} line {i}: damaged, an error is not a number from 0 to 100")
+    return metrics
+
+
+def read_run(directory: Path) -> Run:
+    """The finished run in `directory`. The checkpoint is not needed and not read.
+
+    Raises:
+        RecordError: one line naming the file that is missing, damaged or contradicts another.
+    """
+    path = directory / CONFIG
+    values = parse_object(_read(path), path)
+    try:
+        key, config = key_of(values), RunConfig.from_dict(values)
+    except (ConfigError, KeyError) as error:
+        raise RecordError(f"{path}: damaged ({error})") from None
+    if key != directory.name:
+        raise RecordError(f"{path}: damaged, its key is {key} and not the directory's name")
+    path = directory / METRICS
+    text = _read(path)
+    metrics = _checked_metrics(text, path, config)
+    path = directory / RESULT
+    result = parse_object(_read(path), path)
+    if not all(_percent(result.get(name)) for name in PERCENTS) or "best_epoch" not in result:
+        raise RecordError(f"{path}: damaged, lacks {', '.join(PERCENTS)} from 0 to 100 or best_epoch")
+    if result.get("metrics_sha256") != _digest(text):
+        raise RecordError(f"{directory / METRICS}: damaged, its checksum is not the one in {RESULT}")
+    path = directory / ENVIRONMENT
+    return Run(config, parse_object(_read(path), path), metrics, result)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class RunWriter:
+    """Writes a run as it goes; what an unfinished run left in the directory is replaced."""
+
+    def __init__(self, directory: Path, config: RunConfig, environment: dict[str, Any]) -> None:
+        self._directory = directory
+        self._lines: list[str] = []
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(directory / CONFIG, config.to_json())
+        write_text(directory / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
+        self._metrics = (directory / METRICS).open("w", encoding="utf-8", newline="\n")
+
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.close()
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Appends the record of one epoch, visible to other processes at once."""
+        self._lines.append(json.dumps(record, allow_nan=False) + "\n")
+        self._metrics.write(self._lines[-1])
+        self._metrics.flush()
+
+    def finish(self, result: dict[str, Any], state: dict[str, Tensor], seconds: list[float]) -> None:
+        """Writes weights and times, then the result that marks the run as finished."""
+        os.fsync(self._metrics.fileno())
+        write_atomically(self._directory / CHECKPOINT, lambda file: torch.save(state, file))
+        timing = {"total_seconds": sum(seconds), "epoch_seconds": seconds}
+        write_text(self._directory / TIMING, json.dumps(timing, indent=2) + "\n")
+        marked = {**result, "metrics_sha256": _digest("".join(self._lines))}
+        write_text(self._directory / RESULT, json.dumps(marked, indent=2, allow_nan=False) + "\n")
