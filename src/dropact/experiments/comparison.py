@@ -20,6 +20,7 @@ from dropact.experiments.methods import METHODS, complete_options
 from dropact.experiments.records import parse_object
 
 FILE = "comparison.json"
+RUNS = "runs"
 
 
 @dataclass(frozen=True)
@@ -149,3 +150,17 @@ def claim_folder(folder: Path, comparison: Comparison) -> None:
         write_text(folder / FILE, comparison.to_json())
     except OSError as error:
         raise RecordError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+
+
+def check_run_folder(folder: Path) -> None:
+    """That single runs may be added to `folder`: it is new, empty, or holds `runs/` and no comparison; changes nothing.
+
+    Raises:
+        RecordError: the folder is a file, cannot be written, or holds something else.
+    """
+    check_folder(folder)
+    if read_comparison(folder) is not None:
+        raise RecordError(f"{folder}: holds a comparison; extend it with `dropact compare`, or choose another --out")
+    others = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if others and RUNS not in others:
+        raise RecordError(f"{folder}: holds {others[0]!r} and no {RUNS}; choose an empty or a new --out")

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.engine import Metrics, train
 from dropact.experiments.environment import describe
 from dropact.experiments.errors import ConfigError
 from dropact.experiments.records import Run, RunWriter, is_finished, read_run
-
-RUNS = "runs"
 
 
 class Watcher(Protocol):

@@ -1,0 +1,63 @@
+"""Dispatch to a verb, and every error a user can put right as one line."""
+
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from dropact.cli import compare, report, train
+from dropact.cli.parser import Parser, UsageError
+
+VERBS: Sequence[ModuleType] = (compare, train, report)
+EXTRAS = ("matplotlib", "numpy", "rich", "scipy", "sklearn", "torchvision")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="dropact", description="Stochastic activations compared on the same networks, data and seeds.")
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
+    for verb in VERBS:
+        verb.add_parser(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    >>> main(["train", "--epochs", "none"])    # one line on stderr
+    2
+
+    Args:
+        argv: the words after `dropact`; those of the process by default.
+
+    Returns:
+        The exit status: 0; 2 after one line on stderr for input that cannot be used; 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parser().parse_args(words)
+        args.words = words
+        args.run(args)
+    except SystemExit as leaving:  # --help
+        return leaving.code if isinstance(leaving.code, int) else 2
+    except KeyboardInterrupt:
+        return _fail("stopped; the same command goes on from the finished runs", 130)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        return _fail(f"this needs {package}: pip install 'dropact[experiments]'")
+    except UsageError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ValueError as error:
+        from dropact.experiments.errors import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        return _fail(str(error))
+    return 0
+
+
+def _fail(message: str, status: int = 2) -> int:
+    sys.stderr.write(f"dropact: {' '.join(message.split())}\n")
+    return status

@@ -1,0 +1,53 @@
+"""An argument parser that complains in one line, and the types of our arguments."""
+
+import argparse
+from typing import NoReturn
+
+
+class UsageError(Exception):
+    """Words on the command line that cannot be used."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, without the usage in front of an error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def seeds(text: str) -> list[int]:
+    """A count, or a list of seeds and ranges.
+
+    >>> seeds("3"), seeds("4,7-9")
+    ([0, 1, 2], [4, 7, 8, 9])
+
+    Raises:
+        argparse.ArgumentTypeError: no seed, a seed twice, or not a list of whole numbers.
+    """
+    accepted = "accepted: a count such as 10, or a list such as 0,1,2 or 0-9"
+    if text.isdecimal():
+        found = list(range(int(text)))
+    else:
+        found = []
+        for part in text.split(","):
+            first, dash, last = part.strip().partition("-")
+            if not first.isdecimal() or (dash and not last.isdecimal()):
+                raise argparse.ArgumentTypeError(f"got {text!r}, {accepted}")
+            found += range(int(first), int(last if dash else first) + 1)
+    if not found:
+        raise argparse.ArgumentTypeError(f"got no seeds in {text!r}, {accepted}")
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"got a seed twice in {text!r}, {accepted}")
+    return found
+
+
+def names(text: str) -> list[str]:
+    """A comma-separated list of names, each once.
+
+    Raises:
+        argparse.ArgumentTypeError: an empty name, or one given twice.
+    """
+    found = [part.strip() for part in text.split(",")]
+    if not all(found) or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"got {text!r}, accepted: names separated by commas, each once")
+    return found

@@ -1,0 +1,38 @@
+"""`dropact report`: the report of a folder of runs, without training."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dropact.cli.options import require_extras
+
+DESCRIPTION = """\
+Reads the finished runs in DIR/runs, prints the table, and writes table.md, table.csv, report.html and comparison.svg
+into DIR. Runs of different settings get a table each.
+"""
+
+
+def add_parser(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "report",
+        help="table and page of finished runs",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", metavar="DIR", type=Path, help="the --out of compare or train")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    require_extras()
+    from rich.console import Console
+
+    from dropact.report import collect, show, write_report
+
+    report = collect(args.folder)
+    written = write_report(report, args.folder)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    show(report, console)
+    console.print("Written: " + ", ".join(map(str, written)), soft_wrap=True, markup=False, highlight=False)
