@@ -18,7 +18,7 @@ from dropact._random import is_chosen, random_bits_like, unit_interval
 
 def masked_relu(x: Tensor, dropped: Tensor) -> Tensor:
     """ReLU where ``dropped`` is False, the identity where it is True. NaN travels as in ``F.relu``."""
-    return x.masked_fill((x == 0) | ((x < 0) & ~dropped), 0)
+    return torch.where((x == 0) | ((x < 0) & ~dropped), 0, x)
 
 
 def sloped_relu(x: Tensor, slope: Tensor) -> Tensor:

@@ -1,0 +1,239 @@
+"""The laws, as functions of a row: `test_laws` runs them on the methods, `test_traps` on known mistakes.
+
+Random laws are z-tests at |z| < 5.5 (false-alarm rate 4e-8 each; with about 200 of them, under 1e-5 for the suite).
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from rows import Row
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+Z = 5.5
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def assert_same(got: Tensor, expected: Tensor, rtol: float = 2e-6, atol: float = 1e-7) -> None:
+    """Same masks: another mask is off by O(1). The tolerance is for f alone, whose vector and scalar code differ."""
+    torch.testing.assert_close(got, expected, rtol=rtol, atol=atol)
+
+
+def training_mean_is_the_formula(row: Row, dtype: torch.dtype) -> None:
+    # Powers of two: the activations' values carry no rounding of x, and slope * x only that of the slope.
+    for value in (-0.5, -1.0, -2.0):
+        x = torch.full((1024, 1024), value, dtype=dtype)
+        y = row.call(x, training=True)
+        exact = torch.tensor(value, dtype=torch.float64)
+        mean, variance = row.mean(exact).item(), row.variance(exact).item()
+        # f(x) and slope * x are rounded to the dtype, by half a unit in the last place; 0 and x are not
+        rounding = torch.finfo(dtype).eps / 2 * abs(value) if row.rounds else 0.0
+        distance = abs(y.double().mean().item() - mean)
+        assert distance < Z * (variance / x.numel()) ** 0.5 + rounding, (value, dtype, distance)
+
+
+def masks_are_independent(row: Row) -> None:
+    """Rows and columns of a batch of equal inputs scatter as independent draws do: chi-squared over their means."""
+    n = 256
+    y = row.call(torch.full((n, n), -1.0, dtype=torch.float64), training=True)
+    one = torch.tensor(-1.0, dtype=torch.float64)
+    standard_error = (row.variance(one).item() / n) ** 0.5
+    for dim in (0, 1):
+        chi2 = ((y.mean(dim) - row.mean(one)) / standard_error).square().sum().item()
+        # chi-squared(n) has mean n and variance 2n + (excess kurtosis of one row mean) <= 2n + n / (n * p)
+        assert abs(chi2 - n) < Z * (2 * n + 1 / 0.001) ** 0.5, (dim, chi2)
+
+
+def evaluation_is_the_mean(row: Row) -> None:
+    x = torch.linspace(-5, 5, 1001, dtype=torch.float64)
+    layer = row.layer().eval()
+    assert_same(layer(x), row.mean(x), rtol=1e-12, atol=1e-14)
+    assert torch.equal(layer(x), layer(x))
+    assert torch.equal(row.call(x, training=False), layer(x))
+
+
+def positive_side_of_relus_is_untouched(row: Row) -> None:
+    if row.stock is nn.ReLU:
+        x = torch.rand(1000) + 0.01
+        assert torch.equal(row.call(x, training=True), x)
+
+
+def shape_dtype_and_layout_are_kept(row: Row, dtype: torch.dtype) -> None:
+    base = torch.randn(4, 3, 6, 5).to(dtype)
+    inputs = {
+        "contiguous": base,
+        "channels_last": base.to(memory_format=torch.channels_last),
+        "transposed": base.transpose(1, 3),
+        "sliced": base[:, :, ::2, 1:],
+        "offset": base.flatten()[1:],
+        "expanded": base[:, :1].expand(4, 3, 6, 5),
+        "scalar": torch.tensor(-1.0, dtype=dtype),
+        "one": base[:1, 0, 0, 0],
+        "empty": base[:0],
+    }
+    for layout, x in inputs.items():
+        for training in (True, False):
+            y = row.call(x, training=training)
+            assert (y.shape, y.dtype) == (x.shape, dtype), layout
+            strides = zip(x.shape, torch.empty_like(x).stride(), y.stride(), strict=True)
+            assert all(want == got for size, want, got in strides if size > 1 and x.numel()), (layout, training)
+
+
+def mask_follows_storage_order(row: Row) -> None:
+    """A dense tensor in whatever format, and a slice of one, get the bits of the same memory walked once."""
+    x = -torch.rand(4, 3, 6, 5)
+    flat = row.call(x.flatten(), training=True, seed=3)
+    assert_same(row.call(x, training=True, seed=3).flatten(), flat)
+    last = x.to(memory_format=torch.channels_last)
+    walked = row.call(last.permute(0, 2, 3, 1).flatten(), training=True, seed=3)
+    assert_same(row.call(last, training=True, seed=3).permute(0, 2, 3, 1).flatten(), walked)
+    sliced = x[:, :, ::2]
+    assert_same(row.call(sliced, training=True, seed=3), row.call(sliced.clone(), training=True, seed=3))
+
+
+def seed_determines_the_mask(row: Row) -> None:
+    x = -torch.rand(50_000)
+    assert torch.equal(row.call(x, training=True, seed=11), row.call(x, training=True, seed=11))
+    assert torch.equal(row.call(x, training=True, seed=11), row.call(x, training=True, seed=torch.tensor(11)))
+    assert not torch.equal(row.call(x, training=True, seed=11), row.call(x, training=True, seed=12))
+    assert not torch.equal(row.call(x, training=True, seed=1), row.call(x, training=True, seed=1 + 2**32))
+
+
+def default_generator_is_the_source(row: Row) -> None:
+    layer, x = row.layer(), -torch.rand(50_000)
+    torch.manual_seed(1)
+    first, second = layer(x), layer(x)
+    assert not torch.equal(first, second)
+    torch.manual_seed(1)
+    assert torch.equal(layer(x), first)
+    with torch.random.fork_rng():
+        inside = layer(x)
+    assert torch.equal(layer(x), inside)
+    assert torch.equal(inside, second)
+
+
+def gradients_are_right(row: Row) -> None:
+    # Away from 0, where ReLU has a kink.
+    x = (torch.rand(3, 7, dtype=torch.float64) + 0.2) * torch.where(torch.rand(3, 7) < 0.5, -1, 1)
+    x.requires_grad_()
+    for training in (True, False):
+        assert torch.autograd.gradcheck(lambda t, k=training: row.call(t, training=k, seed=5), (x,))
+        assert torch.autograd.gradgradcheck(lambda t, k=training: row.call(t, training=k, seed=5).pow(2), (x,))
+
+
+def inplace_equals_out_of_place(row: Row) -> None:
+    x = torch.randn(64, 9)
+    for training in (True, False):
+        gradients = []
+        for inplace in (False, True):
+            torch.manual_seed(2)
+            leaf = x.clone().requires_grad_()
+            hidden = leaf * 1.5
+            y = row.layer(inplace=inplace).train(training)(hidden)
+            assert (y.data_ptr() == hidden.data_ptr()) == inplace
+            y.square().sum().backward()
+            gradients.append((y.detach().clone(), leaf.grad))
+        assert torch.equal(gradients[0][0], gradients[1][0])
+        assert_same(gradients[0][1], gradients[1][1])
+
+
+def vmap_batches(row: Row) -> None:
+    x = -torch.rand(6, 500)
+    layer = row.layer()
+    different = torch.func.vmap(layer, randomness="different")(x[:1].expand(6, 500))
+    assert any(not torch.equal(different[0], other) for other in different[1:])
+    same = torch.func.vmap(layer, randomness="same")(x[:1].expand(6, 500))
+    assert all(torch.equal(same[0], other) for other in same[1:])
+    seeded = torch.func.vmap(lambda t: row.call(t, training=True, seed=4))(x)
+    for got, sample in zip(seeded, x, strict=True):
+        assert_same(got, row.call(sample, training=True, seed=4))
+    loss = torch.func.vmap(torch.func.grad(lambda t: row.call(t, training=True, seed=4).sum()))
+    single = x[2].clone().requires_grad_()
+    row.call(single, training=True, seed=4).sum().backward()
+    assert_same(loss(x)[2], single.grad)
+
+
+def copies_behave_alike(row: Row) -> None:
+    layer, x = row.layer(), -torch.rand(10_000)
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        torch.manual_seed(3)
+        expected = layer(x)
+        torch.manual_seed(3)
+        assert torch.equal(twin(x), expected)
+        assert repr(twin) == repr(layer)
+    buffer = io.BytesIO()
+    torch.save(layer.state_dict(), buffer)
+    buffer.seek(0)
+    state = torch.load(buffer, weights_only=True)
+    assert not state, "state_dict keys must be those of the plain activation"
+    row.stock().load_state_dict(state)
+    layer.load_state_dict(row.stock().state_dict())
+
+
+def dtype_casts_keep_the_law(row: Row) -> None:
+    x = torch.linspace(-3, 3, 101, dtype=torch.float64)
+    for cast in (nn.Module.half, nn.Module.bfloat16, nn.Module.double):
+        layer = cast(row.layer()).double().eval()
+        assert_same(layer(x), row.mean(x), rtol=1e-12, atol=1e-14)
+    empty = row.layer().to("meta").to_empty(device="cpu").eval()
+    assert_same(empty(x), row.mean(x), rtol=1e-12, atol=1e-14)
+
+
+def compiles_without_graph_break(row: Row) -> None:
+    """fullgraph, and from the same torch.manual_seed the masks of eager mode."""
+    torch._dynamo.reset()
+    layer = row.layer()
+    compiled = torch.compile(layer, fullgraph=True)
+    x = torch.randn(8, 3, 16, 16)
+    results = []
+    for forward in (layer, compiled):
+        torch.manual_seed(9)
+        leaf = x.clone().requires_grad_()
+        forward(leaf)  # consumes one seed, so that the second call compares a later draw
+        y = forward(leaf)
+        y.square().sum().backward()
+        results.append((y.detach(), leaf.grad))
+    assert_same(results[1][0], results[0][0], rtol=1e-5, atol=2e-6)
+    assert_same(results[1][1], results[0][1], rtol=1e-5, atol=1e-5)
+    layer.eval()
+    assert_same(compiled(x), layer(x), rtol=1e-5, atol=2e-6)
+
+
+def checkpointing_repeats_the_mask(row: Row) -> None:
+    net = nn.Sequential(nn.Linear(20, 40), row.layer(), nn.Linear(40, 40), row.layer())
+    x = torch.randn(30, 20, requires_grad=True)
+    gradients = []
+    for run in (
+        net,
+        lambda t: checkpoint(net, t, use_reentrant=False),
+        lambda t: checkpoint(net, t, use_reentrant=True),
+    ):
+        torch.manual_seed(6)
+        net.zero_grad()
+        run(x).square().sum().backward()
+        gradients.append(net[0].weight.grad.clone())
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[0], gradients[2])
+
+
+def exports(row: Row) -> None:
+    net = nn.Sequential(nn.Linear(5, 5), row.layer())
+    x = torch.randn(4, 5)
+    evaluated = torch.export.export(net.eval(), (x,)).module()
+    assert_same(evaluated(x), net(x))
+    trained = torch.export.export(net.train(), (x,)).module()
+    torch.manual_seed(8)
+    expected = net(x)
+    torch.manual_seed(8)
+    assert_same(trained(x), expected)
+
+
+def refuses_what_is_not_floating(row: Row) -> None:
+    for dtype in (torch.int64, torch.bool, torch.complex64):
+        with pytest.raises(TypeError, match=rf"floating-point tensor \(.*float32.*\), got {dtype}"):
+            row.call(torch.ones(3, dtype=dtype), training=True)

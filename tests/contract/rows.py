@@ -1,0 +1,122 @@
+"""One row per method: what the laws need to know of it. A method without a row fails `test_every_method_has_a_row`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import dropact
+from dropact.functional import drop_activation, randomized_relu
+
+
+@dataclass(frozen=True)
+class Row:
+    """``mean`` and ``variance`` are of one training output given ``x``, written down independently of the library."""
+
+    name: str
+    layer: Callable[..., nn.Module]  # accepts inplace=
+    call: Callable[..., Tensor]  # (x, *, training=, seed=)
+    stock: Callable[[], nn.Module]  # what the layer stands in for
+    mean: Callable[[Tensor], Tensor]
+    variance: Callable[[Tensor], Tensor]
+    rounds: bool  # whether a training output may be anything but x or 0, and so be rounded to the dtype
+
+
+def drop_row(drop_prob: float, activation: str, stock: type[nn.Module], f: Callable[[Tensor], Tensor]) -> Row:
+    return Row(
+        name=f"drop_activation-{activation}-{drop_prob}",
+        layer=lambda inplace=False: dropact.DropActivation(drop_prob, activation, inplace=inplace),
+        call=lambda x, **kw: drop_activation(x, drop_prob, activation, **kw),
+        stock=stock,
+        mean=lambda x: drop_prob * x + (1 - drop_prob) * f(x),
+        variance=lambda x: drop_prob * (1 - drop_prob) * (x - f(x)) ** 2,
+        rounds=activation != "relu",
+    )
+
+
+ROWS = [
+    drop_row(0.05, "relu", nn.ReLU, lambda x: x.clamp(min=0)),
+    drop_row(0.001, "relu", nn.ReLU, lambda x: x.clamp(min=0)),
+    drop_row(0.3, "gelu", nn.GELU, lambda x: x * torch.special.ndtr(x)),
+    drop_row(0.5, "tanh", nn.Tanh, torch.tanh),
+    drop_row(0.2, "silu", nn.SiLU, lambda x: x / (1 + torch.exp(-x))),
+    Row(
+        name="randomized_relu",
+        layer=lambda inplace=False: dropact.RandomizedReLU(1 / 8, 1 / 3, inplace),
+        call=lambda x, **kw: randomized_relu(x, 1 / 8, 1 / 3, **kw),
+        stock=nn.ReLU,
+        mean=lambda x: torch.where(x > 0, x, 11 / 48 * x),
+        variance=lambda x: torch.where(x > 0, 0.0, x**2 * (1 / 3 - 1 / 8) ** 2 / 12),
+        rounds=True,
+    ),
+]
+
+# The mistakes found in five public re-implementations, each as a row that some law must fail.
+P = 0.05
+
+
+def _faulty(name: str, train: Callable[[Tensor], Tensor], evaluate: Callable[[Tensor], Tensor], good: Row) -> Row:
+    class Layer(nn.Module):
+        def __init__(self, inplace: bool = False) -> None:
+            super().__init__()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return train(x) if self.training else evaluate(x)
+
+    def call(x: Tensor, *, training: bool = True, seed: int | None = None) -> Tensor:
+        if seed is not None:
+            torch.manual_seed(seed)
+        return train(x) if training else evaluate(x)
+
+    return Row(name, Layer, call, good.stock, good.mean, good.variance, good.rounds)
+
+
+def _mask(x: Tensor) -> Tensor:
+    return torch.rand(x.shape) < P
+
+
+_private = torch.Generator().manual_seed(0)
+
+
+def _slope(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, P)
+
+
+_drop, _rrelu = ROWS[0], ROWS[-1]
+FAULTY = {
+    "rescaled": _faulty("rescaled", lambda x: torch.where(_mask(x), x, x.relu() / (1 - P)), _slope, _drop),
+    "rescaled_dropped": _faulty("rescaled_dropped", lambda x: torch.where(_mask(x), x / P, x.relu()), _slope, _drop),
+    "shared_over_batch": _faulty("batch", lambda x: torch.where(_mask(x[:1]), x, x.relu()), _slope, _drop),
+    "shared_over_sample": _faulty("sample", lambda x: torch.where(_mask(x[:, :1]), x, x.relu()), _slope, _drop),
+    "inverse_slope": _faulty(
+        "inverse_slope",
+        lambda x: torch.where(_mask(x), x, x.relu()),
+        lambda x: torch.where(x > 0, x, x / (1 - P)),
+        _drop,
+    ),
+    "keep_is_drop": _faulty(
+        "keep_is_drop", lambda x: torch.where(_mask(x), x.relu(), x), lambda x: F.leaky_relu(x, 1 - P), _drop
+    ),
+    "rrelu_inverse_mean": _faulty(
+        "rrelu_inverse_mean",
+        lambda x: F.rrelu(x, 1 / 8, 1 / 3, training=True),
+        lambda x: F.leaky_relu(x, 2 / 11),
+        _rrelu,
+    ),
+    "low_precision_mask": _faulty(
+        "low_precision_mask", lambda x: torch.where(torch.rand_like(x) < P, x, x.relu()), _slope, _drop
+    ),
+    "eval_returns_nothing": _faulty(
+        "eval_returns_nothing", lambda x: torch.where(_mask(x), x, x.relu()), lambda x: None, _drop
+    ),
+    "private_generator": _faulty(
+        "private_generator",
+        lambda x: torch.where(torch.rand(x.shape, generator=_private) < P, x, x.relu()),
+        _slope,
+        _drop,
+    ),
+}

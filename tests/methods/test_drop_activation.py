@@ -1,0 +1,163 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dropact import DropActivation
+from dropact.functional import drop_activation
+
+
+def test_equation_4_with_a_given_mask():
+    x = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])
+    mask = torch.tensor([True, False, True, True, False])
+    assert drop_activation(x, mask=mask).tolist() == [-2.0, 0.0, 0.0, 1.0, 2.0]
+
+
+def test_equation_3_with_a_given_mask_for_any_activation():
+    x = torch.randn(100, dtype=torch.float64)
+    mask = torch.rand(100) < 0.5
+    for name, f in (
+        ("tanh", torch.tanh),
+        ("sigmoid", torch.sigmoid),
+        (torch.sin, torch.sin),
+        (nn.ELU(0.5), nn.ELU(0.5)),
+    ):
+        assert torch.equal(drop_activation(x, activation=name, mask=mask), torch.where(mask, x, f(x)))
+
+
+def test_ends_of_drop_prob_are_the_activation_and_the_identity():
+    x = torch.randn(1000)
+    for name, f in (("relu", F.relu), ("gelu", F.gelu)):
+        assert torch.equal(drop_activation(x, 0.0, name), f(x))
+        assert torch.equal(drop_activation(x, 1.0, name), x)
+        assert torch.equal(drop_activation(x, 0.0, name, training=False), f(x))
+        assert torch.equal(drop_activation(x, 1, name, training=False), x)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "shared"), [("element", None), ("channel", (2, 3)), ("sample", (1, 2, 3)), ("layer", (0, 1, 2, 3))]
+)
+def test_granularity_shares_one_draw(granularity, shared):
+    x = -torch.ones(64, 32, 3, 2)
+    dropped = drop_activation(x, 0.3, granularity=granularity, seed=1) != 0
+    if shared:
+        assert torch.equal(dropped.amin(shared), dropped.amax(shared))
+    units = dropped.float() if shared is None else dropped.float().mean(shared)
+    n = units.numel()
+    if n > 1:  # z-test of the rate, and of independence: the units scatter as n Bernoulli draws do
+        assert abs(units.mean().item() - 0.3) < 5.5 * (0.3 * 0.7 / n) ** 0.5
+        assert units.flatten().unique().tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("granularity", ["channel", "sample", "layer"])
+@pytest.mark.parametrize("shape", [(), (5,), (5, 4), (2, 3, 4), (0, 3)])
+def test_coarse_granularity_takes_any_shape(granularity, shape):
+    x = -torch.ones(shape)
+    assert drop_activation(x, 1.0, granularity=granularity).tolist() == x.tolist()
+
+
+def test_layer_granularity_has_the_right_rate():
+    x = -torch.ones(1)
+    rate = sum(drop_activation(x, 0.3, granularity="layer", seed=s).item() != 0 for s in range(4000)) / 4000
+    assert abs(rate - 0.3) < 5.5 * (0.3 * 0.7 / 4000) ** 0.5
+
+
+def test_nan_and_infinity_travel_as_in_relu():
+    x = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0, 1e-45, -1e-45])
+    kept = drop_activation(x, mask=torch.zeros(6, dtype=torch.bool))
+    torch.testing.assert_close(kept, F.relu(x), rtol=0, atol=0, equal_nan=True)
+    passed = drop_activation(x, mask=torch.ones(6, dtype=torch.bool))
+    torch.testing.assert_close(passed, x, rtol=0, atol=0, equal_nan=True)
+
+
+def test_gradient_is_that_of_relu_or_of_the_identity_and_zero_at_zero():
+    x = torch.tensor([-1.0, -1.0, 0.0, 0.0, 2.0], requires_grad=True)
+    drop_activation(x, mask=torch.tensor([True, False, True, False, False])).sum().backward()
+    assert x.grad.tolist() == [1.0, 0.0, 0.0, 0.0, 1.0]
+
+
+def test_inplace_activation_module_leaves_the_dropped_values_alone():
+    x = torch.tensor([-2.0, -2.0])
+    y = drop_activation(x, activation=nn.SiLU(inplace=True), mask=torch.tensor([True, False]))
+    assert y.tolist() == [-2.0, F.silu(torch.tensor(-2.0)).item()]
+    assert x.tolist() == [-2.0, -2.0]
+
+
+def test_rate_buffer_follows_the_property_and_survives_casts():
+    layer = DropActivation(0.05)
+    layer.drop_prob = 0.25
+    assert layer._rate.item() == 0.25
+    assert layer.bfloat16()._rate.dtype == torch.float64
+    layer.drop_prob = torch.tensor(0.125)
+    assert layer.drop_prob == 0.125
+    with pytest.raises(ValueError, match="drop_prob"):
+        layer.drop_prob = 2.0
+    assert layer.drop_prob == layer._rate.item() == 0.125
+
+
+def test_a_schedule_of_drop_prob_does_not_recompile():
+    torch._dynamo.reset()
+    layer = DropActivation(0.1)
+    compiled = torch.compile(layer, fullgraph=True)
+    x = -torch.rand(5000)
+    torch._dynamo.utils.counters.clear()
+    for drop_prob in (0.0, 0.1, 0.5, 1.0):
+        layer.drop_prob = drop_prob
+        torch.manual_seed(0)
+        expected = layer(x)
+        torch.manual_seed(0)
+        assert torch.equal(compiled(x), expected)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_parametric_activation_learns_and_keeps_its_state_dict():
+    plain = nn.PReLU(3)
+    layer = DropActivation(0.3, nn.PReLU(3))
+    assert list(layer.state_dict()) == ["weight"]
+    plain.weight.data.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    layer.load_state_dict(plain.state_dict())
+    plain.load_state_dict(layer.state_dict())
+    assert plain.weight.tolist() == [1.0, 2.0, 3.0]
+    layer(-torch.ones(4, 3)).sum().backward()
+    assert layer.activation.weight.grad.abs().sum() > 0
+
+
+def test_repr_says_what_matters():
+    assert repr(DropActivation(0.05, "gelu", "channel", True)) == (
+        "DropActivation(drop_prob=0.05, activation=gelu, granularity=channel, inplace=True)"
+    )
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan"), float("inf")])
+def test_drop_prob_outside_its_range_is_named(bad):
+    for make in (lambda p: DropActivation(p), lambda p: drop_activation(torch.ones(1), p)):
+        with pytest.raises(ValueError, match=r"drop_prob must lie in \[0, 1\], got"):
+            make(bad)
+
+
+@pytest.mark.parametrize("bad", ["0.05", None, True, torch.tensor([0.1]), torch.tensor(1)])
+def test_drop_prob_of_another_type_is_named(bad):
+    with pytest.raises(TypeError, match="drop_prob must be"):
+        drop_activation(torch.ones(1), bad)
+
+
+def test_other_bad_arguments_are_named():
+    x = torch.ones(2, 3)
+    with pytest.raises(ValueError, match="unknown activation 'rellu': choose from relu,"):
+        DropActivation(activation="rellu")
+    with pytest.raises(TypeError, match="activation must be a name or an elementwise callable"):
+        DropActivation(activation=3)
+    with pytest.raises(ValueError, match="granularity must be one of 'element', 'channel', 'sample', 'layer'"):
+        drop_activation(x, granularity="batch")
+    with pytest.raises(ValueError, match="seed and mask both given"):
+        drop_activation(x, seed=1, mask=x > 0)
+    with pytest.raises(TypeError, match="mask must be a boolean tensor"):
+        drop_activation(x, mask=x)
+    with pytest.raises(ValueError, match=r"mask of shape \(2,\) does not broadcast"):
+        drop_activation(x, mask=torch.ones(2, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"mask of shape \(4, 2, 3\) does not broadcast"):
+        drop_activation(x, mask=torch.ones(4, 2, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="must be elementwise"):
+        drop_activation(x, activation=torch.sum)
+    with pytest.raises(TypeError, match="needs a tensor, got list"):
+        drop_activation([1.0])

@@ -1,0 +1,199 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import dropact
+from dropact import DropActivation, RandomizedReLU, convert_
+
+
+class Shared(nn.Module):
+    """One ReLU module under three names, and a block used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = nn.ReLU(inplace=True)
+        self.block = nn.Sequential(nn.Linear(4, 4), self.act)
+        self.again = self.block
+        self.head = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.PReLU(), nn.Softmax(-1))
+
+    def forward(self, x):
+        return self.head(self.act(self.again(self.block(x))))
+
+
+def test_every_activation_is_converted_and_sharing_kept():
+    model = Shared()
+    receipt = convert_(model, DropActivation(0.1))
+    assert isinstance(model.act, DropActivation)
+    assert model.act.inplace
+    assert model.block[1] is model.act
+    assert model.again is model.block
+    assert [type(m) for m in model.head] == [nn.Linear, DropActivation, DropActivation, nn.Softmax]
+    assert [c.name for c in receipt] == ["act", "block.1", "head.1", "head.2"]
+    assert not any(isinstance(m, nn.ReLU) for m in model.modules())
+    model(torch.randn(2, 4)).sum().backward()
+
+
+def test_parameters_and_state_dict_keys_stay():
+    model = Shared()
+    plain = copy.deepcopy(model)
+    ids = {id(p) for p in model.parameters()}
+    convert_(model, DropActivation(0.1))
+    assert {id(p) for p in model.parameters()} == ids
+    assert list(model.state_dict()) == list(plain.state_dict())
+    model.load_state_dict(plain.state_dict(), strict=True)
+    plain.load_state_dict(model.state_dict(), strict=True)
+
+
+def test_twice_is_once():
+    model = Shared()
+    convert_(model, DropActivation(0.1))
+    modules = list(model.modules())
+    receipt = convert_(model, DropActivation(0.1))
+    assert len(receipt) == 0
+    assert {skip.reason for skip in receipt.skipped} == {"already so"}
+    assert all(a is b for a, b in zip(modules, model.modules(), strict=True))
+
+
+def test_another_method_replaces_the_first():
+    model = nn.Sequential(nn.ReLU(), nn.GELU())
+    convert_(model, DropActivation(0.1))
+    convert_(model, DropActivation(0.2, granularity="channel"))
+    assert [m.drop_prob for m in model] == [0.2, 0.2]
+    assert [m.activation for m in model] == ["relu", "gelu"]
+    receipt = convert_(model, RandomizedReLU())
+    assert isinstance(model[0], RandomizedReLU)
+    assert isinstance(model[1], DropActivation)
+    assert receipt.skipped[0].reason == "the method does not replace this activation"
+    convert_(model, DropActivation(0.3))
+    assert (model[0].activation, model[0].drop_prob) == ("relu", 0.3)
+
+
+def test_undo_is_exact():
+    model = Shared().eval()
+    before = dict(model.named_modules(remove_duplicate=False))
+    x = torch.randn(3, 4)
+    expected, keys = model(x), list(model.state_dict())
+    receipt = convert_(model, DropActivation(0.1))
+    assert not torch.equal(model(x), expected)
+    receipt.undo()
+    after = dict(model.named_modules(remove_duplicate=False))
+    assert list(before) == list(after)
+    assert all(after[name] is module for name, module in before.items())
+    assert torch.equal(model(x), expected)
+    assert list(model.state_dict()) == keys
+
+
+def test_undo_refuses_when_the_model_was_changed_since():
+    model = nn.Sequential(nn.ReLU(), nn.ReLU())
+    receipt = convert_(model, DropActivation(0.1))
+    model[1] = nn.Identity()
+    with pytest.raises(RuntimeError, match="'1' should hold the DropActivation"):
+        receipt.undo()
+    assert isinstance(model[0], DropActivation)
+
+
+def test_hooks_move_with_the_site_and_fire_once():
+    for stock in (nn.ReLU(), nn.ELU(0.5)):
+        model = nn.Sequential(nn.Linear(3, 3), stock)
+        seen = []
+        handle = model[1].register_forward_hook(lambda m, i, o, seen=seen: seen.append(type(m).__name__))
+        model[1].register_forward_pre_hook(lambda m, i, k, seen=seen: seen.append("pre"), with_kwargs=True)
+        model[1].register_full_backward_hook(lambda m, i, o, seen=seen: seen.append("backward"))
+        receipt = convert_(model, DropActivation(0.5))
+        model(torch.randn(2, 3)).sum().backward()
+        assert seen == ["pre", "DropActivation", "backward"]
+        receipt.undo()
+        seen.clear()
+        model(torch.randn(2, 3)).sum().backward()
+        assert seen == ["pre", type(stock).__name__, "backward"]
+        handle.remove()  # the handle taken before the conversion still works
+        seen.clear()
+        model(torch.randn(2, 3))
+        assert seen == ["pre"]
+
+
+def test_train_flag_dtype_and_device_are_kept():
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.PReLU()).to(torch.bfloat16)
+    model[1].eval()
+    receipt = convert_(model, DropActivation(0.5))
+    assert [m.training for m in model] == [True, False, True]
+    assert model[2].activation.weight.dtype == torch.bfloat16
+    model.eval()
+    receipt.undo()
+    assert not model[2].training
+    meta = nn.Sequential(nn.Linear(3, 3, device="meta"), nn.ReLU())
+    convert_(meta, DropActivation(0.5))
+    assert meta[1]._rate.device.type == "meta"
+
+
+def test_where_gets_name_and_module():
+    model = nn.Sequential(nn.Sequential(nn.ReLU()), nn.ReLU(), nn.GELU())
+    receipt = convert_(model, DropActivation(0.5), where=lambda name, m: name == "0.0" or isinstance(m, nn.GELU))
+    assert [c.name for c in receipt] == ["0.0", "2"]
+    assert [s.name for s in receipt.skipped] == ["1"]
+    assert isinstance(model[1], nn.ReLU)
+
+
+def test_method_may_be_a_function():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Tanh())
+    convert_(model, lambda act: nn.Sequential(act, nn.Dropout(0.5)) if isinstance(act, nn.ReLU) else None)
+    assert isinstance(model[1], nn.Sequential)
+    assert isinstance(model[2], nn.Tanh)
+
+
+def test_nothing_changes_when_a_decision_fails():
+    model = nn.Sequential(nn.ReLU(), nn.ReLU())
+
+    def fail_at_the_second(name, module):
+        if name == "1":
+            raise KeyError(name)
+        return True
+
+    with pytest.raises(KeyError):
+        convert_(model, DropActivation(0.5), where=fail_at_the_second)
+    assert [type(m) for m in model] == [nn.ReLU, nn.ReLU]
+
+
+def test_nothing_found_says_what_was_looked_for():
+    with pytest.raises(
+        ValueError, match=r"Looked for modules of the classes ReLU, .*the model has 2 Linear, 1 Softmax"
+    ):
+        convert_(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Softmax(-1)), DropActivation(0.5))
+    with pytest.raises(ValueError, match=r"0: where\(name, module\) is false"):
+        convert_(nn.Sequential(nn.ReLU()), DropActivation(0.5), where=lambda n, m: False)
+    with pytest.raises(ValueError, match="does not replace this activation"):
+        convert_(nn.Sequential(nn.GELU()), RandomizedReLU())
+    with pytest.raises(ValueError, match="itself an activation, ReLU"):
+        convert_(nn.ReLU(), DropActivation(0.5))
+
+
+@pytest.mark.parametrize("method", [DropActivation, nn.LeakyReLU(0.1), "drop", None])
+def test_wrong_methods_are_named(method):
+    with pytest.raises(TypeError, match="method must be a layer such as"):
+        convert_(nn.Sequential(nn.ReLU()), method)
+
+
+def test_converted_model_can_be_copied_and_compiled():
+    torch._dynamo.reset()
+    model = Shared()
+    convert_(model, DropActivation(0.1))
+    twin = copy.deepcopy(model)
+    assert twin.block[1] is twin.act
+    x = torch.randn(2, 4)
+    torch.manual_seed(0)
+    expected = model(x)
+    torch.manual_seed(0)
+    torch.testing.assert_close(torch.compile(twin, fullgraph=True)(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_receipt_prints_every_site():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Sequential(nn.GELU()))
+    receipt = dropact.convert_(model, DropActivation(0.05), where=lambda n, m: n != "1")
+    assert str(receipt).splitlines() == [
+        "1 site changed",
+        "  2.0  GELU(approximate='none') -> DropActivation(drop_prob=0.05, activation=gelu)",
+        "1 left as they are",
+        "  1    ReLU(): where(name, module) is false",
+    ]

@@ -1,0 +1,114 @@
+import pytest
+import torch
+
+from dropact._random import (
+    BLOCK,
+    as_seed,
+    draw_seed,
+    is_chosen,
+    random_bits,
+    random_bits_like,
+    threshold,
+    unit_interval,
+)
+
+M32 = 0xFFFFFFFF
+
+
+def mix(x: int) -> int:
+    x = ((x ^ (x >> 16)) * 0x21F0AAAD) & M32
+    x = ((x ^ (x >> 15)) * 0x735A2D97) & M32
+    return x ^ (x >> 15)
+
+
+def word(seed: int, index: int) -> int:
+    """The documented hash in Python's unbounded integers: an oracle without overflow, sign or vectors."""
+    low, high = seed & M32, (seed >> 32) & M32
+    block, j = index >> 12, index & 4095
+    key1 = mix((mix(mix(low ^ 0x243F6A88) ^ high) + block) & M32)
+    key2 = mix(mix(mix(high ^ 0x13198A2E) ^ low) ^ block)
+    h = ((key1 ^ j) * 0x21F0AAAD) & M32
+    h = ((h ^ (h >> 15) ^ key2) * 0x735A2D97) & M32
+    return h ^ (h >> 15)
+
+
+SEEDS = (0, 1, -1, 2**63 - 1, -(2**63), 0x0123456789ABCDEF)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bits_are_the_documented_hash(seed):
+    # around block borders, and beyond 2**31 and 2**32 elements, which nobody needs to allocate
+    index = [0, 1, 4095, 4096, 4097, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1, 2**32, 2**32 + 5, 2**43 + 12345]
+    bits = random_bits(torch.tensor(seed), torch.tensor(index))
+    assert bits.tolist() == [word(seed, i) for i in index]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7])
+def test_bits_of_a_tensor_are_those_of_its_storage_indices(count):
+    seed = torch.tensor(99)
+    assert torch.equal(random_bits_like(seed, torch.empty(count)), random_bits(seed, torch.arange(count)))
+
+
+@pytest.mark.parametrize("permutation", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0), (1, 0, 3, 2)])
+def test_storage_index_of_any_dense_layout(permutation):
+    x = torch.empty(3, 17, 9, 11).permute(permutation)
+    positions = torch.arange(x.numel()).as_strided(x.shape, x.stride())  # another way to say "position in memory"
+    assert torch.equal(random_bits_like(torch.tensor(5), x), random_bits(torch.tensor(5), positions))
+
+
+def test_size_one_dimensions_do_not_matter():
+    for shape in [(2, 1, 3, 4), (1, 3, 1, 5), (2, 3, 1, 1)]:
+        x = torch.empty(shape)
+        last = x.to(memory_format=torch.channels_last)
+        positions = torch.arange(x.numel()).as_strided(last.shape, last.stride())
+        assert torch.equal(random_bits_like(torch.tensor(5), last), random_bits(torch.tensor(5), positions))
+
+
+def test_threads_and_devices_do_not_matter():
+    x, seed = torch.empty(100_000), torch.tensor(3)
+    threads = torch.get_num_threads()
+    results = []
+    for n in (1, 2):
+        torch.set_num_threads(n)
+        results.append(random_bits_like(seed, x))
+    torch.set_num_threads(threads)
+    assert torch.equal(*results)
+
+
+def test_threshold_is_exact_at_the_ends_and_unbiased_between():
+    assert threshold(0.0) == 0
+    assert threshold(1.0) == 2**32
+    for p in (0.05, 0.01, 0.001, 1e-9, 0.95):
+        assert abs(threshold(p) / 2**32 - p) <= 2**-33
+        assert threshold(torch.tensor(p, dtype=torch.float64)).item() == threshold(p)
+    extremes = torch.tensor([0, 2**32 - 1])
+    assert not is_chosen(extremes, 0.0).any()
+    assert is_chosen(extremes, 1.0).all()
+
+
+def test_unit_interval_stays_below_one():
+    top = torch.tensor([0, 2**32 - 1])
+    for dtype in (torch.float32, torch.float64):
+        assert unit_interval(top, dtype).tolist() == [0.0, 1 - 2**-24]
+
+
+def test_draw_consumes_the_default_generator_alike_in_eager_and_compiled_code():
+    x = torch.empty(1)
+    torch.manual_seed(4)
+    eager = [draw_seed(x).item() for _ in range(3)]
+    torch.manual_seed(4)
+    assert eager[0] == torch.randint(0, 2**63 - 1, ()).item()
+    compiled = torch.compile(lambda t: torch.stack([draw_seed(t), draw_seed(t), draw_seed(t)]), fullgraph=True)
+    torch.manual_seed(4)
+    assert compiled(x).tolist() == eager  # three draws, not one shared by common-subexpression elimination
+
+
+def test_seed_arguments():
+    x = torch.empty(1)
+    assert as_seed(-5, x).item() == -5
+    assert as_seed(torch.tensor(7), x).item() == 7
+    for bad in (1.0, "1", True, torch.tensor(1.0), torch.tensor([1]), torch.tensor(1, dtype=torch.int32)):
+        with pytest.raises(TypeError, match="seed must be an int or a 0-d int64 tensor"):
+            as_seed(bad, x)
+    with pytest.raises(ValueError, match=r"2\*\*63"):
+        as_seed(2**63, x)
