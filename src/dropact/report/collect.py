@@ -71,7 +71,7 @@ def seed_ranges(seeds: Sequence[int]) -> str:
 
 
 def _label(method: str, options: Mapping[str, float]) -> str:
-    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in options.items())
+    numbers = ", ".join(f"{name} {value:.3g}" for name, value in options.items())
     return METHODS[method].label + (f" ({numbers})" if numbers else "")
 
 

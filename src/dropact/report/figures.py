@@ -1,7 +1,7 @@
 """The plots of one table: learning curves, differences to the baseline, and both results side by side."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dropact.experiments.methods import METHODS
 from dropact.experiments.statistics import Summary, summarise
@@ -12,12 +12,19 @@ from dropact.report.words import difference, mean_and_interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the three darkest first, as lines on white need them.
 COLOURS = (INK, "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", "-.", (0, (5, 1)), ":", (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PANEL = (4.7, 3.1)  # inches of 72 units: the width of a phone, so that text is not scaled down there
+
+
+def _short(row: Row, rows: Sequence[Row]) -> str:
+    """The label without the options where that leaves no doubt."""
+    methods = [other.method for other in rows]
+    return METHODS[row.method].label if methods.count(row.method) == 1 else row.label
 
 
 def _style(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
@@ -41,6 +48,7 @@ def _per_epoch(row: Row, field: str) -> list[Summary]:
 def curves(table: Table, name: str, field: str, what: str) -> str:
     """Mean of `field` over the seeds against the epoch, with a band of the 95 % t-interval, one line per method."""
     import matplotlib
+    from matplotlib.ticker import MaxNLocator
 
     with matplotlib.rc_context(SETTINGS):
         figure = _figure(*PANEL)
@@ -56,7 +64,7 @@ def curves(table: Table, name: str, field: str, what: str) -> str:
                 color=style["color"],
                 linestyle=DASHES[place % len(DASHES)],
                 linewidth=1.6,
-                label=row.label,
+                label=_short(row, table.rows),
             )
             axes.fill_between(
                 epochs,
@@ -69,9 +77,10 @@ def curves(table: Table, name: str, field: str, what: str) -> str:
         # The first epochs would flatten the rest: the axis ends at four times the largest final test error.
         top = max(4 * max(row.test.mean for row in table.rows), 1.0)
         axes.set_ylim(0, min(top, max(axes.get_ylim()[1], 1.0)))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("Epoch")
         axes.set_ylabel(f"{what} (%)")
-        axes.legend(fontsize=9)
+        figure.legend(loc="outside upper left", ncols=2, fontsize=9)
         final = "; ".join(f"{row.label} {_per_epoch(row, field)[-1].mean:.2f} %" for row in table.rows)
         return render(
             figure,
@@ -94,7 +103,7 @@ def _forest(axes: "Axes", rows: Sequence[Row], table: Table) -> None:
             axes.plot([found.low, found.high], [height, height], color=style["color"], linewidth=2)
         axes.plot(found.mean, height, marker=marker, color=style["color"], markersize=7)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("Difference in test error to baseline (points)\n← better        worse →")
+    axes.set_xlabel("Test error minus baseline (points)\n← better        worse →")
     axes.margins(x=0.12)
 
 
@@ -128,11 +137,12 @@ def overview(table: Table, name: str) -> str:
 
     with matplotlib.rc_context(SETTINGS):
         figure = _figure(10.4, 1.4 + 0.45 * len(table.rows))
+        cast("ConstrainedLayoutEngine", figure.get_layout_engine()).set(w_pad=0.15, h_pad=0.12, wspace=0.05)
         left, right = figure.subplots(1, 2, sharey=True)
         for height, row in enumerate(table.rows):
             style = _style(row, table.rows)
             errors = [run.result["test_error"] for run in row.runs.values()]
-            left.scatter(errors, [height + 0.16] * len(errors), s=12, color=style["color"], alpha=0.45, linewidth=0)
+            left.scatter(errors, [height + 0.16] * len(errors), s=14, color=style["color"], alpha=0.6, linewidth=0)
             if row.test.low is not None and row.test.high is not None:
                 left.plot([row.test.low, row.test.high], [height - 0.1] * 2, color=style["color"], linewidth=2)
             marker = MARKERS[style["place"] % len(MARKERS)]

@@ -30,8 +30,8 @@ dd { margin: 0; overflow-wrap: anywhere; }
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   tr { border: 1px solid var(--line); border-radius: .4rem; margin-bottom: .7rem; padding: .3rem 0; }
   th, td { border: 0; padding: .15rem .7rem; }
-  td { display: flex; justify-content: space-between; gap: 1rem; }
-  td::before { content: attr(data-label); color: var(--soft); }
+  td { display: flex; justify-content: space-between; gap: 1rem; white-space: nowrap; }
+  td::before { content: attr(data-label); color: var(--soft); white-space: normal; }
   dl { grid-template-columns: 1fr; }
   dd { margin-bottom: .4rem; }
 }
