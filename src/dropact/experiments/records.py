@@ -108,6 +108,14 @@ def read_run(directory: Path) -> Run:
         raise RecordError(f"{path}: damaged, lacks {', '.join(PERCENTS)} from 0 to 100 or best_epoch")
     if result.get("metrics_sha256") != _digest(text):
         raise RecordError(f"{directory / METRICS}: damaged, its checksum is not the one in {RESULT}")
+    errors = [record["test_error"] for record in metrics]
+    best = min(errors)
+    if (result["test_error"], result["best_test_error"], result["best_epoch"]) != (
+        errors[-1],
+        best,
+        errors.index(best) + 1,
+    ):
+        raise RecordError(f"{path}: damaged, its last or best error is not that of {METRICS}")
     path = directory / ENVIRONMENT
     return Run(config, parse_object(_read(path), path), metrics, result)
 

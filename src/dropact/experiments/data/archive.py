@@ -65,7 +65,8 @@ def read_archive(archive: Archive, path: Path) -> Dataset:
 
     arrays: dict[str, Tensor] = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: numpy leaves its own handle open when the file is damaged.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             for key in KEYS:
                 if key not in file:
                     raise DataError(f"{path}: no array {key!r}, accepted: {', '.join(KEYS)}")

@@ -1,0 +1,59 @@
+"""Small data sets and finished runs, made without training."""
+
+import torch
+
+from dropact.experiments.config import RunConfig
+from dropact.experiments.data import Dataset
+from dropact.experiments.records import RunWriter
+
+ENVIRONMENT = {"command": "dropact compare", "git_revision": None, "packages": {"torch": "2"}, "threads": 1}
+
+
+def tiny_data(train=30, validation=12, test=17, size=8):
+    """Noise with labels: enough to run the loop on."""
+    generator = torch.Generator().manual_seed(0)
+
+    def part(n):
+        images = torch.randint(0, 17, (n, size, size), generator=generator, dtype=torch.uint8)
+        return images, torch.arange(n, dtype=torch.uint8) % 10
+
+    x_train, y_train = part(train)
+    x_validation, y_validation = part(validation)
+    x_test, y_test = part(test)
+    return Dataset("digits", 10, x_train, y_train, x_validation, y_validation, x_test, y_test)
+
+
+def config(**fields):
+    return RunConfig(**{"dataset": "digits", "network": "simple-small", "epochs": 2, "batch_size": 8, **fields})
+
+
+def make_run(folder, errors=(9.0, 3.0), environment=ENVIRONMENT, **fields):
+    """A finished run whose test error is `errors`, one per epoch."""
+    made = config(**{"epochs": len(errors), **fields})
+    directory = folder / "runs" / made.key
+    with RunWriter(directory, made, environment) as writer:
+        for epoch, error in enumerate(errors, start=1):
+            writer.epoch(
+                {
+                    "epoch": epoch,
+                    "train_loss": 0.5,
+                    "train_error": error / 2,
+                    "validation_error": error,
+                    "test_error": error,
+                }
+            )
+        result = {
+            "epochs": len(errors),
+            "test_error": errors[-1],
+            "validation_error": errors[-1],
+            "train_error": 0.25,
+            "best_epoch": 1 + min(range(len(errors)), key=errors.__getitem__),
+            "best_test_error": min(errors),
+        }
+        writer.finish(result, {"weight": torch.zeros(2)}, [0.1] * len(errors))
+    return directory
+
+
+def snapshot(folder):
+    """Every file below `folder` with its bytes."""
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

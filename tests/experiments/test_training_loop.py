@@ -1,0 +1,186 @@
+import pytest
+import torch
+from makers import config, tiny_data
+from torch import nn
+
+from dropact.experiments import engine
+from dropact.experiments.engine import Normalisation, Part, batch_order, error_percent, initial_network, train
+from dropact.experiments.errors import ConfigError, TrainingError
+from dropact.experiments.methods import METHODS
+
+
+class Echo(nn.Module):
+    """Predicts the class written in the first pixel, and remembers what it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+        self.modes = []
+
+    def forward(self, images):
+        self.seen += images[:, 0, 0, 1].tolist()
+        self.modes.append(self.training)
+        return nn.functional.one_hot(images[:, 0, 0, 0].long(), 10).float()
+
+
+def test_evaluation_counts_every_image_once():
+    images = torch.zeros(1237, 1, 8, 8, dtype=torch.float32)
+    labels = torch.arange(1237) % 10
+    images[:, 0, 0, 0] = labels
+    images[:, 0, 0, 1] = torch.arange(1237)
+    images[[0, 499, 500, 1236], 0, 0, 0] = (labels[[0, 499, 500, 1236]] + 1.0) % 10
+    network = Echo().train()
+    identity = Normalisation(torch.zeros(1), torch.ones(1))
+    assert error_percent(network, Part(images, labels), identity) == 100 * 4 / 1237
+    assert network.seen == list(range(1237))
+    assert not any(network.modes)
+    assert network.training
+
+
+@pytest.mark.parametrize(("images", "batch"), [(301, 100), (300, 100), (5, 8), (33, 32)])
+def test_an_epoch_takes_every_image_once_in_batches_of_equal_size(images, batch):
+    batches = batch_order(config(batch_size=batch), images)()
+    assert sorted(torch.cat(batches).tolist()) == list(range(images))
+    sizes = [len(part) for part in batches]
+    assert max(sizes) <= batch
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == -(-images // batch)
+
+
+def batches_seen(monkeypatch, made):
+    seen = []
+    plain = engine._Trainer.step
+
+    def step(self, batch, steps_per_epoch):
+        seen.append(batch.tolist())
+        return plain(self, batch, steps_per_epoch)
+
+    monkeypatch.setattr(engine._Trainer, "step", step)
+    train(made, tiny_data())
+    monkeypatch.undo()
+    return seen
+
+
+def test_the_same_seed_gives_every_method_the_same_weights_and_batches(monkeypatch):
+    """Also after the method has drawn masks: the order has a stream of its own."""
+    data = tiny_data()
+    first = initial_network(config(), data).state_dict()
+    order = batches_seen(monkeypatch, config())
+    assert order[:4] != order[4:]  # every epoch has its own order
+    for method in METHODS:
+        state = initial_network(config(method=method), data).state_dict()
+        assert all(torch.equal(state[name], first[name]) for name in first)
+        assert batches_seen(monkeypatch, config(method=method)) == order
+
+
+def test_another_seed_gives_other_weights_and_batches(monkeypatch):
+    data = tiny_data()
+    first, other = (initial_network(config(seed=seed), data).state_dict() for seed in (0, 1))
+    assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+    assert batches_seen(monkeypatch, config(seed=0)) != batches_seen(monkeypatch, config(seed=1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_config_gives_the_same_bits_whatever_was_drawn_before(method):
+    data = tiny_data()
+    one = train(config(method=method), data)
+    torch.manual_seed(5)
+    torch.rand(7)
+    two = train(config(method=method), data)
+    assert one.metrics == two.metrics
+    assert one.result == two.result
+    assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
+
+
+def test_methods_do_differ():
+    data = tiny_data()
+    losses = {method: train(config(method=method), data).metrics[-1]["train_loss"] for method in METHODS}
+    assert len(set(losses.values())) == len(METHODS)
+
+
+def test_training_leaves_the_callers_random_stream_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    train(config(), tiny_data())
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_the_result_is_the_last_epoch_and_the_best_stands_beside_it(monkeypatch):
+    """The network at the end of three epochs, evaluated with scripted errors: validation, test, ..., train."""
+    scripted = iter([1.0, 7.0, 9.0, 2.0, 4.0, 5.0, 0.5])
+    monkeypatch.setattr(engine, "error_percent", lambda network, part, normalise: next(scripted))
+    result = train(config(epochs=3), tiny_data()).result
+    assert result == {
+        "epochs": 3,
+        "test_error": 5.0,
+        "validation_error": 4.0,
+        "train_error": 0.5,
+        "best_epoch": 2,
+        "best_test_error": 2.0,
+    }
+
+
+def test_running_errors_are_means_over_images_not_over_batches(monkeypatch):
+    """Batches of 11, 11 and 10 images with one error each, and a loss of 1 per image."""
+
+    def step(self, batch, steps_per_epoch):
+        return torch.tensor(float(len(batch))), torch.tensor(1)
+
+    monkeypatch.setattr(engine._Trainer, "step", step)
+    metrics = train(config(batch_size=11, epochs=1), tiny_data(train=32)).metrics
+    assert metrics[0]["train_loss"] == 1.0
+    assert metrics[0]["train_error"] == 100 * 3 / 32
+
+
+def test_normalisation_is_per_channel_from_the_training_part():
+    images = torch.randint(0, 255, (50, 3, 8, 8), dtype=torch.uint8)
+    images[:, 2] = 7
+    normalised = Normalisation.of(images)(images)
+    assert torch.allclose(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(normalised.std((0, 2, 3), correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-5)
+    data = tiny_data()
+    expected = data.x_train.double().mean().float()
+    assert engine._Trainer(config(), data).normalise.mean.item() == pytest.approx(expected.item())
+
+
+def test_training_on_both_parts_has_no_validation_error():
+    data = tiny_data(train=20, validation=12)
+    both = config(train_on="train+validation", epochs=1)
+    assert len(engine.training_part(both, data)) == 32
+    outcome = train(both, data)
+    assert outcome.metrics[0]["validation_error"] is None
+    assert outcome.result["validation_error"] is None
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_config(monkeypatch):
+    plain = engine._Trainer.step
+
+    def step(self, batch, steps_per_epoch):
+        loss, errors = plain(self, batch, steps_per_epoch)
+        return (loss * float("nan") if self.steps == 7 else loss), errors  # steps counts this one: it is step 6
+
+    monkeypatch.setattr(engine._Trainer, "step", step)
+    with pytest.raises(TrainingError, match=r"step 6 .*dataset=digits.*seed=0") as caught:
+        train(config(), tiny_data())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wild_learning_rate_is_stopped():
+    with pytest.raises(TrainingError, match="not finite"):
+        train(config(lr=1e30, epochs=5, schedule="constant"), tiny_data())
+
+
+def test_batches_of_one_image_are_refused():
+    with pytest.raises(ConfigError, match="batch_size"):
+        train(config(batch_size=1), tiny_data())
+
+
+def test_the_final_weights_are_the_ones_the_result_speaks_of():
+    data = tiny_data()
+    outcome = train(config(method="dropout"), data)
+    plain = initial_network(config(), data)
+    plain.load_state_dict(outcome.state)
+    part = engine._part(data.x_test, data.y_test)
+    normalise = Normalisation.of(engine.training_part(config(), data).images)
+    assert error_percent(plain, part, normalise) == outcome.result["test_error"]
