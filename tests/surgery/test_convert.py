@@ -13,7 +13,7 @@ class Shared(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.act = nn.ReLU(inplace=True)
+        self.act = nn.ReLU()
         self.block = nn.Sequential(nn.Linear(4, 4), self.act)
         self.again = self.block
         self.head = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.PReLU(), nn.Softmax(-1))
@@ -26,7 +26,6 @@ def test_every_activation_is_converted_and_sharing_kept():
     model = Shared()
     receipt = convert_(model, DropActivation(0.1))
     assert isinstance(model.act, DropActivation)
-    assert model.act.inplace
     assert model.block[1] is model.act
     assert model.again is model.block
     assert [type(m) for m in model.head] == [nn.Linear, DropActivation, DropActivation, nn.Softmax]
@@ -114,11 +113,12 @@ def test_hooks_move_with_the_site_and_fire_once():
         assert seen == ["pre"]
 
 
-def test_train_flag_dtype_and_device_are_kept():
-    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.PReLU()).to(torch.bfloat16)
+def test_train_flag_inplace_dtype_and_device_are_kept():
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.PReLU()).to(torch.bfloat16)
     model[1].eval()
     receipt = convert_(model, DropActivation(0.5))
     assert [m.training for m in model] == [True, False, True]
+    assert model[1].inplace
     assert model[2].activation.weight.dtype == torch.bfloat16
     model.eval()
     receipt.undo()

@@ -43,3 +43,21 @@ def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float) -> Tens
 def choose(a: Tensor, b: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
     """``a`` with probability ``prob``, else ``b``, independently per element, indexed in the storage order of ``a``."""
     return torch.where(is_chosen(random_bits_like(seed, a), prob), a, b)
+
+
+# The backward passes as the kernels compute them. (Autograd of the definitions above needs none of these; tests hold
+# the two against each other.)
+
+
+def drop_relu_backward(grad: Tensor, y: Tensor) -> Tensor:
+    return torch.where(y == 0, 0, grad)
+
+
+def randomized_relu_backward(grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
+    slope = slopes(random_bits_like(seed, y), lower, upper, y.dtype)
+    return torch.where(y <= 0, (grad * slope).to(grad.dtype), grad)
+
+
+def choose_backward(grad: Tensor, seed: Tensor, prob: float | Tensor) -> tuple[Tensor, Tensor]:
+    chosen = is_chosen(random_bits_like(seed, grad), prob)
+    return torch.where(chosen, grad, 0), torch.where(chosen, 0, grad)

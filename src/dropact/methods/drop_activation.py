@@ -84,8 +84,10 @@ def drop_activation(
 
     if mask is None and granularity != "element":
         mask = _coarse_mask(x, as_seed(seed, x), drop_prob, granularity)
+    if is_relu(activation) and mask is None:
+        return kernels.drop_relu(x, as_seed(seed, x), drop_prob, inplace)
     if is_relu(activation):
-        y = kernels.drop_relu(x, as_seed(seed, x), drop_prob) if mask is None else kernels.masked_relu(x, mask)
+        y = kernels.masked_relu(x, mask)
     else:
         source = x.clone() if inplace else x  # the activation may keep its input for backward
         fx = apply(activation, source)
@@ -178,9 +180,13 @@ class DropActivation(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        # Compiled code must not read the float: it would be guarded on, and every new value would recompile.
-        drop_prob = self._rate if torch.compiler.is_compiling() else self._drop_prob
-        return drop_activation(x, drop_prob, self.activation, self.granularity, self.inplace, training=self.training)
+        return drop_activation(
+            x, self._rate_now(), self.activation, self.granularity, self.inplace, training=self.training
+        )
+
+    def _rate_now(self) -> float | Tensor:
+        # In training, and in compiled code, from the buffer: a float would be guarded on, and recompile at every value.
+        return self._rate if self.training or torch.compiler.is_compiling() else self._drop_prob
 
     def replacement_for(self, activation: nn.Module) -> nn.Module:
         """This layer's settings around another activation: what ``dropact.convert_`` puts in its place."""

@@ -67,7 +67,9 @@ def randomized_relu(
         check_broadcast(mask, x)
     if not training:
         return F.leaky_relu(x, (lower + upper) / 2, inplace=inplace)
-    y = kernels.randomized_relu(x, as_seed(seed, x), lower, upper) if mask is None else kernels.sloped_relu(x, mask)
+    if mask is None:
+        return kernels.randomized_relu(x, as_seed(seed, x), lower, upper, inplace)
+    y = kernels.sloped_relu(x, mask)
     return x.copy_(y) if inplace else y
 
 

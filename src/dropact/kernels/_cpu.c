@@ -1,0 +1,256 @@
+/* The fused operations for CPU tensors: kernels/reference.py in C, equal to it bit by bit.
+ *
+ * Plain C on raw pointers, no torch headers: one build serves every torch and, by the limited API, every Python.
+ * Vectorised by the compiler; on x86-64 each loop is compiled for AVX-512, AVX2 and the baseline and picked at run time
+ * (by hand: gcc's target_clones compares names of processors, and gave a newer one the baseline). NEON is the baseline
+ * on 64-bit Arm.
+ *
+ * Threads. A second OpenMP runtime in the process would fight torch's for the cores (measured at up to ten times the
+ * time of the loop itself), so this file links none. It asks the dynamic linker for GOMP_parallel *as libtorch_cpu
+ * sees it*: libgomp, LLVM's and Intel's runtimes all export that symbol, and what is found is the very pool that
+ * torch's own operators run on. Where there is none, the loops run on the calling thread.
+ */
+#define Py_LIMITED_API 0x030b0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__linux__) || defined(__APPLE__)
+#include <dlfcn.h>
+#define HAVE_DLSYM 1
+#endif
+
+#if defined(__x86_64__) && defined(__GNUC__) /* gcc and clang */
+#define X86_64 1
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+/* ---- bits: the same lines as _random.py ---- */
+
+#define BLOCK 4096
+#define M1 0x21F0AAADu
+#define M2 0x735A2D97u
+
+typedef struct {
+    uint32_t one, two;
+} Keys;
+
+INLINE uint32_t mix(uint32_t x)
+{
+    x = (x ^ (x >> 16)) * M1;
+    x = (x ^ (x >> 15)) * M2;
+    return x ^ (x >> 15);
+}
+
+INLINE Keys keys(uint64_t seed, uint32_t block)
+{
+    uint32_t low = (uint32_t)seed, high = (uint32_t)(seed >> 32);
+    Keys k = {mix(mix(mix(low ^ 0x243F6A88u) ^ high) + block), mix(mix(mix(high ^ 0x13198A2Eu) ^ low) ^ block)};
+    return k;
+}
+
+INLINE uint32_t word(Keys k, uint32_t j)
+{
+    uint32_t h = (k.one ^ j) * M1;
+    h = (h ^ (h >> 15) ^ k.two) * M2;
+    return h ^ (h >> 15);
+}
+
+/* ---- one job: a range of blocks of a dense tensor ---- */
+
+typedef struct Job Job;
+typedef void (*Loop)(const Job *, int64_t, int64_t);
+struct Job {
+    Loop loop;
+    const void *a, *b;
+    void *out, *out2;
+    int64_t count;
+    uint64_t seed;
+    double p, q;
+};
+
+/* The threshold as the largest word that is still below it; `any` is 0 when none is. */
+typedef struct {
+    uint32_t last, any;
+} Below;
+
+INLINE Below below(double prob)
+{
+    uint64_t t = (uint64_t)llrint(prob * 4294967296.0);
+    Below r = {(uint32_t)(t - 1), t ? ~0u : 0u};
+    return r;
+}
+
+#define EACH_BLOCK                                                                                                     \
+    for (int64_t block = begin; block < end; block++) {                                                                \
+        const int64_t base = block * BLOCK;                                                                            \
+        const int32_t len = (int32_t)(job->count - base < BLOCK ? job->count - base : BLOCK);                          \
+        const Keys k = keys(job->seed, (uint32_t)block);                                                               \
+        (void)k;
+/* Elements do not depend on each other, also where the output is written over the input. */
+#define EACH_ELEMENT _Pragma("GCC ivdep") for (int32_t j = 0; j < len; j++)
+
+INLINE float from_f32(float x) { return x; }
+INLINE float to_f32(float x) { return x; }
+INLINE double from_f64(double x) { return x; }
+INLINE double to_f64(double x) { return x; }
+INLINE float from_bf16(uint16_t x)
+{
+    const uint32_t bits = (uint32_t)x << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+INLINE uint16_t to_bf16(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    const uint32_t nan = 0u - (uint32_t)((bits & 0x7FFFFFFFu) > 0x7F800000u);
+    const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16; /* to nearest, ties to even */
+    return (uint16_t)((rounded & ~nan) | (0x7FC0u & nan));
+}
+
+#ifdef __FLT16_MANT_DIG__
+INLINE float from_f16(_Float16 x) { return (float)x; }
+INLINE _Float16 to_f16(float x) { return (_Float16)x; }
+#endif
+
+enum { F16, BF16, F32, F64, DTYPES };
+enum { DROP, DROP_BACK, CHOOSE_FORWARD, CHOOSE_BACK, RRELU, RRELU_BACK, BITS, OPERATIONS };
+
+#define TARGET
+#define ISA(name) name##_baseline
+#include "_cpu_loops.h"
+#ifdef X86_64
+#define TARGET __attribute__((target("avx2,fma,f16c,bmi2")))
+#define ISA(name) name##_avx2
+#include "_cpu_loops.h"
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2")))
+#define ISA(name) name##_avx512
+#include "_cpu_loops.h"
+#endif
+
+/* ---- threads ---- */
+
+typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
+static Parallel gomp_parallel;
+static int (*omp_max_threads)(void), (*omp_thread)(void), (*omp_threads)(void), (*omp_inside)(void);
+
+/* As torch's own elementwise operators: below this many elements a thread is not worth waking. */
+#define GRAIN 32768
+
+static void share(void *data)
+{
+    const Job *job = data;
+    const int64_t blocks = (job->count + BLOCK - 1) / BLOCK;
+    const int64_t threads = omp_threads(), thread = omp_thread();
+    job->loop(job, blocks * thread / threads, blocks * (thread + 1) / threads);
+}
+
+static void run(Job *job)
+{
+    const int64_t blocks = (job->count + BLOCK - 1) / BLOCK;
+    if (gomp_parallel && job->count > GRAIN && !omp_inside()) {
+        const int64_t useful = (job->count + GRAIN - 1) / GRAIN, most = omp_max_threads();
+        const int64_t threads = useful < most ? useful : most;
+        if (threads > 1) {
+            gomp_parallel(share, job, (unsigned)threads, 0);
+            return;
+        }
+    }
+    job->loop(job, 0, blocks);
+}
+
+/* use_threads_of(path of libtorch_cpu) -> whether its OpenMP runtime was found */
+static PyObject *use_threads_of(PyObject *self, PyObject *path)
+{
+#ifdef HAVE_DLSYM
+    PyObject *bytes = PyUnicode_EncodeFSDefault(path);
+    if (!bytes)
+        return NULL;
+    void *torch = dlopen(PyBytes_AsString(bytes), RTLD_LAZY | RTLD_NOLOAD);
+    Py_DECREF(bytes);
+    if (torch) {
+        *(void **)&omp_max_threads = dlsym(torch, "omp_get_max_threads");
+        *(void **)&omp_thread = dlsym(torch, "omp_get_thread_num");
+        *(void **)&omp_threads = dlsym(torch, "omp_get_num_threads");
+        *(void **)&omp_inside = dlsym(torch, "omp_in_parallel");
+        if (omp_max_threads && omp_thread && omp_threads && omp_inside)
+            *(void **)&gomp_parallel = dlsym(torch, "GOMP_parallel");
+    }
+#endif
+    return PyBool_FromLong(gomp_parallel != NULL);
+}
+
+/* ---- the Python side: run(operation, dtype, count, a, b, out, out2, seed, p, q), all pointers as integers ---- */
+
+static const Loop (*loops)[DTYPES] = LOOPS_baseline;
+
+/* use_instructions(name or "best") -> the name of the set now in use */
+static PyObject *use_instructions(PyObject *self, PyObject *name)
+{
+    PyObject *bytes = PyUnicode_AsUTF8String(name);
+    if (!bytes)
+        return NULL;
+    const char *wanted = PyBytes_AsString(bytes), *used = NULL;
+    const int best = !strcmp(wanted, "best");
+#ifdef X86_64
+    __builtin_cpu_init();
+    if ((best || !strcmp(wanted, "avx512")) && __builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        loops = LOOPS_avx512, used = "avx512";
+    else if ((best || !strcmp(wanted, "avx2")) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        loops = LOOPS_avx2, used = "avx2";
+#endif
+    if (!used && (best || !strcmp(wanted, "baseline")))
+        loops = LOOPS_baseline, used = "baseline";
+    PyObject *result = used ? PyUnicode_FromString(used)
+                            : PyErr_Format(PyExc_ValueError, "this processor or build has no %s", wanted);
+    Py_DECREF(bytes);
+    return result;
+}
+
+static PyObject *run_py(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    if (n != 10)
+        return PyErr_Format(PyExc_TypeError, "run takes 10 arguments, got %zd", n);
+    const long operation = PyLong_AsLong(args[0]), dtype = PyLong_AsLong(args[1]);
+    Job job = {
+        .count = PyLong_AsLongLong(args[2]),
+        .a = PyLong_AsVoidPtr(args[3]),
+        .b = PyLong_AsVoidPtr(args[4]),
+        .out = PyLong_AsVoidPtr(args[5]),
+        .out2 = PyLong_AsVoidPtr(args[6]),
+        .seed = PyLong_AsUnsignedLongLongMask(args[7]),
+        .p = PyFloat_AsDouble(args[8]),
+        .q = PyFloat_AsDouble(args[9]),
+    };
+    if (PyErr_Occurred())
+        return NULL;
+    if (operation < 0 || operation >= OPERATIONS || dtype < 0 || dtype >= DTYPES || !loops[operation][dtype])
+        return PyErr_Format(PyExc_ValueError, "no operation %ld for dtype %ld in this build", operation, dtype);
+    job.loop = loops[operation][dtype];
+    Py_BEGIN_ALLOW_THREADS
+    run(&job);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef METHODS[] = {
+    {"run", (PyCFunction)(void (*)(void))run_py, METH_FASTCALL, NULL},
+    {"use_instructions", use_instructions, METH_O, NULL},
+    {"use_threads_of", use_threads_of, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "dropact.kernels._cpu", NULL, -1, METHODS, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__cpu(void)
+{
+    PyObject *module = PyModule_Create(&MODULE);
+    if (module)
+        PyModule_AddIntConstant(module, "HAS_F16", LOOPS_baseline[RRELU][F16] != NULL);
+    return module;
+}

@@ -1,0 +1,156 @@
+/* The loops of _cpu.c, included there once for each instruction set: TARGET is the attribute that selects it and
+ * ISA(name) gives each function its own name. Each loop walks a range of blocks of one job.
+ */
+
+/* drop_relu, on the bit patterns: negative, not NaN and not dropped -> 0; either zero -> +0 */
+#define DROP_RELU(NAME, U, LANE, SIGN, INF) \
+    TARGET static void ISA(drop_relu_##NAME)(const Job *job, int64_t begin, int64_t end) \
+    { \
+        const Below t = below(job->p); \
+        EACH_BLOCK \
+        const U *x = (const U *)job->a + base; \
+        U *y = (U *)job->out + base; \
+        EACH_ELEMENT \
+        { \
+            const LANE v = x[j], magnitude = v & (LANE)~(LANE)(SIGN); \
+            const LANE dropped = (LANE)0 - (LANE)((word(k, (uint32_t)j) <= t.last) & t.any & 1u); \
+            const LANE positive = (LANE)0 - (LANE)((v < (LANE)(SIGN)) | (magnitude > (LANE)(INF))); \
+            const LANE nonzero = (LANE)0 - (LANE)(magnitude != 0); \
+            y[j] = (U)(v & (dropped | positive) & nonzero); \
+        } \
+    } \
+    }
+DROP_RELU(f16, uint16_t, uint32_t, 0x8000u, 0x7C00u)
+DROP_RELU(bf16, uint16_t, uint32_t, 0x8000u, 0x7F80u)
+DROP_RELU(f32, uint32_t, uint32_t, 0x80000000u, 0x7F800000u)
+DROP_RELU(f64, uint64_t, uint64_t, 0x8000000000000000u, 0x7FF0000000000000u)
+
+/* its backward needs the output alone: the gradient passes where the output is not zero */
+#define DROP_RELU_BACKWARD(NAME, U, SIGN) \
+    TARGET static void ISA(drop_relu_backward_##NAME)(const Job *job, int64_t begin, int64_t end) \
+    { \
+        const int64_t last = end * BLOCK < job->count ? end * BLOCK : job->count; \
+        const U *grad = job->a, *y = job->b; \
+        U *out = job->out; \
+        _Pragma("GCC ivdep") for (int64_t i = begin * BLOCK; i < last; i++) { \
+            /* a mask and `&`: the conditional operator promotes 16-bit words to int and is not vectorised */ \
+            out[i] = grad[i] & (U)((U)0 - (U)((U)(y[i] & (U)~(U)(SIGN)) != 0)); \
+        } \
+    }
+DROP_RELU_BACKWARD(w16, uint16_t, 0x8000u)
+DROP_RELU_BACKWARD(w32, uint32_t, 0x80000000u)
+DROP_RELU_BACKWARD(w64, uint64_t, 0x8000000000000000u)
+
+/* ---- choose: any type of the word's size ---- */
+
+#define CHOSEN(U) ((U)0 - (U)((word(k, (uint32_t)j) <= t.last) & t.any & 1u))
+#define CHOOSE(NAME, U, LANE) \
+    TARGET static void ISA(choose_##NAME)(const Job *job, int64_t begin, int64_t end) \
+    { \
+        const Below t = below(job->p); \
+        EACH_BLOCK \
+        const U *a = (const U *)job->a + base, *b = (const U *)job->b + base; \
+        U *out = (U *)job->out + base; \
+        EACH_ELEMENT \
+        { \
+            const LANE m = CHOSEN(LANE); \
+            out[j] = (U)(((LANE)a[j] & m) | ((LANE)b[j] & ~m)); \
+        } \
+    } \
+    } \
+    TARGET static void ISA(choose_backward_##NAME)(const Job *job, int64_t begin, int64_t end) \
+    { \
+        const Below t = below(job->p); \
+        EACH_BLOCK \
+        const U *grad = (const U *)job->a + base; \
+        U *to_a = (U *)job->out + base, *to_b = (U *)job->out2 + base; \
+        EACH_ELEMENT \
+        { \
+            const LANE m = CHOSEN(LANE), g = grad[j]; \
+            to_a[j] = (U)(g & m); \
+            to_b[j] = (U)(g & ~m); \
+        } \
+    } \
+    }
+CHOOSE(w16, uint16_t, uint32_t)
+CHOOSE(w32, uint32_t, uint32_t)
+CHOOSE(w64, uint64_t, uint64_t)
+
+/* ---- randomized_relu: float64 in float64, all others in float32 ---- */
+
+/* The product is rounded before the sum is taken: the build switches contraction to FMA off. */
+#define RANDOMIZED_RELU(NAME, T, F) \
+    TARGET static void ISA(randomized_relu_##NAME)(const Job *job, int64_t begin, int64_t end) \
+    { \
+        const F lower = (F)job->p, width = (F)(job->q - job->p), unit = (F)(1.0 / 16777216.0); \
+        EACH_BLOCK \
+        const T *x = (const T *)job->a + base; \
+        T *y = (T *)job->out + base; \
+        EACH_ELEMENT \
+        { \
+            const F v = from_##NAME(x[j]); \
+            const F slope = (F)(int32_t)(word(k, (uint32_t)j) >> 8) * unit * width + lower; \
+            const F sloped = v * slope; \
+            y[j] = to_##NAME(v <= 0 ? sloped : v); \
+        } \
+    } \
+    } \
+    TARGET static void ISA(randomized_relu_backward_##NAME)(const Job *job, int64_t begin, int64_t end) \
+    { \
+        const F lower = (F)job->p, width = (F)(job->q - job->p), unit = (F)(1.0 / 16777216.0); \
+        EACH_BLOCK \
+        const T *grad = (const T *)job->a + base, *y = (const T *)job->b + base; \
+        T *out = (T *)job->out + base; \
+        EACH_ELEMENT \
+        { \
+            const F g = from_##NAME(grad[j]); \
+            const F slope = (F)(int32_t)(word(k, (uint32_t)j) >> 8) * unit * width + lower; \
+            const F sloped = g * slope; \
+            out[j] = to_##NAME(from_##NAME(y[j]) <= 0 ? sloped : g); \
+        } \
+    } \
+    }
+RANDOMIZED_RELU(f32, float, float)
+RANDOMIZED_RELU(f64, double, double)
+RANDOMIZED_RELU(bf16, uint16_t, float)
+#ifdef __FLT16_MANT_DIG__
+RANDOMIZED_RELU(f16, _Float16, float)
+#define RRELU_F16(name) ISA(name)
+#else
+#define RRELU_F16(name) NULL
+#endif
+
+/* The bits themselves, for tests of their quality. */
+TARGET static void ISA(bits_w32)(const Job *job, int64_t begin, int64_t end)
+{
+    EACH_BLOCK
+    uint32_t *out = (uint32_t *)job->out + base;
+    EACH_ELEMENT
+    {
+        out[j] = word(k, (uint32_t)j);
+    }
+}
+}
+
+static const Loop ISA(LOOPS)[OPERATIONS][DTYPES] = {
+    [DROP] = {ISA(drop_relu_f16), ISA(drop_relu_bf16), ISA(drop_relu_f32), ISA(drop_relu_f64)},
+    [DROP_BACK] = {ISA(drop_relu_backward_w16), ISA(drop_relu_backward_w16), ISA(drop_relu_backward_w32),
+                   ISA(drop_relu_backward_w64)},
+    [CHOOSE_FORWARD] = {ISA(choose_w16), ISA(choose_w16), ISA(choose_w32), ISA(choose_w64)},
+    [CHOOSE_BACK] = {ISA(choose_backward_w16), ISA(choose_backward_w16), ISA(choose_backward_w32),
+                     ISA(choose_backward_w64)},
+    [RRELU] = {RRELU_F16(randomized_relu_f16), ISA(randomized_relu_bf16), ISA(randomized_relu_f32),
+               ISA(randomized_relu_f64)},
+    [RRELU_BACK] = {RRELU_F16(randomized_relu_backward_f16), ISA(randomized_relu_backward_bf16),
+                    ISA(randomized_relu_backward_f32), ISA(randomized_relu_backward_f64)},
+    [BITS] = {NULL, NULL, ISA(bits_w32), NULL},
+};
+
+#undef DROP_RELU
+#undef DROP_RELU_BACKWARD
+#undef CHOSEN
+#undef CHOOSE
+#undef RANDOMIZED_RELU
+#undef RRELU_F16
+#undef TARGET
+#undef ISA

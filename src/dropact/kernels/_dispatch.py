@@ -1,0 +1,94 @@
+"""Which backend serves a tensor, and the layout it is handed in."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from dropact.kernels import cpu
+
+# Anything a backend lacks is served by kernels/reference.py.
+library = torch.library.Library("dropact", "FRAGMENT")
+_warned: set[str] = set()
+
+
+def backend(device: torch.device | str = "cpu") -> str:
+    """What serves the eager tensors of a device, in words.
+
+    >>> backend("meta")
+    'torch'
+    """
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return cpu.description if cpu.extension is not None else f"torch ({cpu.description})"
+    return "Triton" if kind == "cuda" and _triton() is not None else "torch"
+
+
+def _triton() -> ModuleType | None:
+    try:
+        from dropact.kernels import cuda  # Triton is not loaded before a CUDA tensor arrives
+    except ImportError:
+        return None
+    return cuda
+
+
+def backend_for(x: Tensor) -> ModuleType | None:
+    """The module of kernels that serves ``x``; ``None``, after one warning, where the torch definition has to."""
+    kind = x.device.type
+    if kind == "cpu" and cpu.serves(x.dtype):
+        return cpu
+    if kind == "cuda" and (triton := _triton()) is not None:
+        return triton
+    if kind in ("cpu", "cuda") and kind not in _warned:
+        _warned.add(kind)
+        what = "Triton cannot be imported" if kind == "cuda" else f"no C kernel for {x.dtype}: {cpu.description}"
+        warnings.warn(
+            f"dropact's fused {kind} operations are not available ({what}). The torch definition serves: the same "
+            "results, several times slower",
+            stacklevel=2,
+        )
+    return None
+
+
+def traced() -> bool:
+    """Whether somebody needs to see plain torch operations: a compiler, an exporter or a transform of torch.func."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def in_place_serves(x: Tensor) -> bool:
+    """Whether a kernel may write into ``x``: an ordinary dense tensor, and no mode that watches the operators."""
+    return (
+        type(x) is Tensor
+        and torch._C._len_torch_dispatch_stack() == 0
+        and backend_for(x) is not None
+        and x.stride() == torch.empty_like(x).stride()
+    )
+
+
+def laid_out(x: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """``x`` with these strides, copied if it has others. Differentiable."""
+    return x if x.stride() == strides else x.new_empty_strided(x.shape, strides).copy_(x)
+
+
+def on_device(value: float | Tensor, like: Tensor) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(like.device)
+    return torch.full((), value, dtype=torch.float64, device=like.device)
+
+
+def register(
+    schema: str, below: Callable[..., Any], differentiable: type[Function], fake: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Define an operator: its computation below autograd, its autograd function, its shapes. Returns the operator."""
+    name = schema.partition("(")[0]
+    library.define(schema)
+    library.impl(name, below, "CompositeExplicitAutograd")
+    library.impl(name, differentiable.apply, "Autograd")
+    torch.library.register_fake(f"dropact::{name}", fake, lib=library)
+    return getattr(torch.ops.dropact, name).default

@@ -1,0 +1,81 @@
+"""One of two tensors at random, element by element: any activation against the identity.
+
+Backward keeps the seed and nothing else; forward and backward are each other's derivative.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from dropact.kernels import reference
+from dropact.kernels._dispatch import backend_for, laid_out, on_device, register, traced
+
+
+def choose(a: Tensor, b: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
+    """``a`` with probability ``prob``, else ``b``; see :func:`dropact.kernels.reference.choose`."""
+    if traced():
+        return reference.choose(a, b, seed, prob)
+    return forward_op(a, b, seed, on_device(prob, a))
+
+
+def _forward(a: Tensor, b: Tensor, seed: Tensor, prob: Tensor) -> Tensor:
+    if (served := backend_for(a)) is None:
+        return reference.choose(a, b, seed, prob)
+    out = torch.empty_like(a)
+    served.choose(laid_out(a, out.stride()), laid_out(b, out.stride()), seed, prob, out)
+    return out
+
+
+def _backward(grad: Tensor, seed: Tensor, prob: Tensor) -> tuple[Tensor, Tensor]:
+    if (served := backend_for(grad)) is None:
+        return reference.choose_backward(grad, seed, prob)
+    to_a, to_b = torch.empty_like(grad), torch.empty_like(grad)
+    served.choose_backward(laid_out(grad, to_a.stride()), seed, prob, to_a, to_b)
+    return to_a, to_b
+
+
+class _Forward(Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, seed: Tensor, prob: Tensor) -> Tensor:
+        ctx.save_for_backward(seed, prob)
+        with torch._C._AutoDispatchBelowAutograd():
+            out = forward_op(a, b, seed, prob)
+        ctx.strides = out.stride()
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # The mask goes by storage order: the gradient must stand in that of the forward pass.
+        return *backward_op(laid_out(grad, ctx.strides), *ctx.saved_tensors), None, None
+
+
+class _Backward(Function):
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, seed: Tensor, prob: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(seed, prob)
+        with torch._C._AutoDispatchBelowAutograd():
+            to_a, to_b = backward_op(grad, seed, prob)
+        ctx.strides = to_a.stride()
+        return to_a, to_b
+
+    @staticmethod
+    def backward(ctx: Any, grad_a: Tensor, grad_b: Tensor) -> tuple[Tensor | None, ...]:
+        return forward_op(laid_out(grad_a, ctx.strides), grad_b, *ctx.saved_tensors), None, None
+
+
+forward_op = register(
+    "choose(Tensor a, Tensor b, Tensor seed, Tensor prob) -> Tensor",
+    _forward,
+    _Forward,
+    lambda a, b, seed, prob: torch.empty_like(a),
+)
+backward_op = register(
+    "choose_backward(Tensor grad, Tensor seed, Tensor prob) -> (Tensor, Tensor)",
+    _backward,
+    _Backward,
+    lambda grad, seed, prob: (torch.empty_like(grad), torch.empty_like(grad)),
+)

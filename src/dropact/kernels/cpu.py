@@ -1,0 +1,76 @@
+"""The C backend: hands dense CPU tensors to ``_cpu.c`` as pointers.
+
+Every function writes into ``out``; all tensors of a call are dense and share one shape and one storage order.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Where the enumerations of _cpu.c are repeated.
+_DROP, _DROP_BACK, _CHOOSE, _CHOOSE_BACK, _RRELU, _RRELU_BACK, _BITS = range(7)
+_CODES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
+
+
+def load() -> tuple[Any, str]:
+    """The extension module and what it runs on, or ``None`` and why there is none."""
+    try:
+        module = importlib.import_module("dropact.kernels._cpu")
+    except ImportError as error:
+        return None, str(error)
+    instructions = module.use_instructions("best")
+    # torch's OpenMP pool as its main library sees it: see _cpu.c
+    folder = os.path.join(os.path.dirname(torch.__file__), "lib")
+    names = ("libtorch_cpu.so", "libtorch_cpu.dylib")
+    threads = any(module.use_threads_of(os.path.join(folder, name)) for name in names)
+    return module, f"C, {instructions}, {'the OpenMP threads of torch' if threads else 'one thread'}"
+
+
+extension, description = load()
+
+
+def serves(dtype: torch.dtype) -> bool:
+    return extension is not None and (dtype != torch.float16 or bool(extension.HAS_F16))
+
+
+def drop_relu(x: Tensor, seed: Tensor, drop_prob: Tensor, out: Tensor) -> None:
+    _run(_DROP, out, x, None, int(seed.item()), drop_prob.item())
+
+
+def drop_relu_backward(grad: Tensor, y: Tensor, out: Tensor) -> None:
+    _run(_DROP_BACK, out, grad, y)
+
+
+def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float, out: Tensor) -> None:
+    _run(_RRELU, out, x, None, int(seed.item()), lower, upper)
+
+
+def randomized_relu_backward(grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float, out: Tensor) -> None:
+    _run(_RRELU_BACK, out, grad, y, int(seed.item()), lower, upper)
+
+
+def choose(a: Tensor, b: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
+    _run(_CHOOSE, out, a, b, int(seed.item()), prob.item())
+
+
+def choose_backward(grad: Tensor, seed: Tensor, prob: Tensor, out_a: Tensor, out_b: Tensor) -> None:
+    code = _CODES[grad.dtype]
+    pointers = grad.data_ptr(), 0, out_a.data_ptr(), out_b.data_ptr()
+    extension.run(_CHOOSE_BACK, code, grad.numel(), *pointers, seed.item(), prob.item(), 0.0)
+
+
+def bits(seed: int, out: Tensor) -> None:
+    """The 32-bit words of the elements of ``out``, an int32 tensor: for tests of their quality."""
+    extension.run(_BITS, _CODES[torch.float32], out.numel(), 0, 0, out.data_ptr(), 0, seed, 0.0, 0.0)
+
+
+def _run(
+    operation: int, out: Tensor, a: Tensor, b: Tensor | None, seed: int = 0, p: float = 0.0, q: float = 0.0
+) -> None:
+    second = 0 if b is None else b.data_ptr()
+    extension.run(operation, _CODES[a.dtype], a.numel(), a.data_ptr(), second, out.data_ptr(), 0, seed, p, q)

@@ -1,0 +1,91 @@
+"""ReLU whose nonlinearity is dropped at random, element by element.
+
+Forward draws the mask from (seed, storage index); backward needs the output alone, which the next layer keeps anyway:
+the gradient passes where the output is not zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from dropact.kernels import reference
+from dropact.kernels._dispatch import backend_for, in_place_serves, laid_out, on_device, register, traced
+
+
+def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, inplace: bool = False) -> Tensor:
+    """``x`` where positive or dropped, else 0; see :func:`dropact.kernels.reference.drop_relu`."""
+    if traced():
+        y = reference.drop_relu(x, seed, drop_prob)
+    elif inplace and in_place_serves(x):
+        return _Inplace.apply(x, seed, on_device(drop_prob, x))
+    else:
+        y = forward_op(x, seed, on_device(drop_prob, x))
+    return x.copy_(y) if inplace else y
+
+
+def _forward(x: Tensor, seed: Tensor, drop_prob: Tensor) -> Tensor:
+    if (served := backend_for(x)) is None:
+        return reference.drop_relu(x, seed, drop_prob)
+    out = torch.empty_like(x)
+    served.drop_relu(laid_out(x, out.stride()), seed, drop_prob, out)
+    return out
+
+
+def _backward(grad: Tensor, y: Tensor) -> Tensor:
+    if (served := backend_for(y)) is None:
+        return reference.drop_relu_backward(grad, y)
+    # In the output's layout, not the gradient's: the BatchNorm behind takes twice as long on mixed layouts.
+    out = torch.empty_like(y)
+    served.drop_relu_backward(laid_out(grad, out.stride()), laid_out(y, out.stride()), out)
+    return out
+
+
+class _Forward(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, seed: Tensor, drop_prob: Tensor) -> Tensor:
+        with torch._C._AutoDispatchBelowAutograd():
+            y = forward_op(x, seed, drop_prob)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return backward_op(grad, *ctx.saved_tensors), None, None
+
+
+class _Inplace(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, seed: Tensor, drop_prob: Tensor) -> Tensor:
+        backend_for(x).drop_relu(x, seed, drop_prob, x)  # type: ignore[union-attr]
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    backward = _Forward.backward
+
+
+class _Backward(Function):
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(y)
+        with torch._C._AutoDispatchBelowAutograd():
+            return backward_op(grad, y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return backward_op(grad, *ctx.saved_tensors), None
+
+
+forward_op = register(
+    "drop_relu(Tensor x, Tensor seed, Tensor drop_prob) -> Tensor",
+    _forward,
+    _Forward,
+    lambda x, seed, drop_prob: torch.empty_like(x),
+)
+backward_op = register(
+    "drop_relu_backward(Tensor grad, Tensor y) -> Tensor", _backward, _Backward, lambda grad, y: torch.empty_like(y)
+)

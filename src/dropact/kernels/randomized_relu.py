@@ -1,0 +1,95 @@
+"""ReLU whose negative slope is drawn from U(lower, upper), element by element.
+
+Backward keeps the output and the seed: the slopes are drawn again where the output is not positive.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from dropact.kernels import reference
+from dropact.kernels._dispatch import backend_for, in_place_serves, laid_out, register, traced
+
+
+def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float, inplace: bool = False) -> Tensor:
+    """``x`` where positive, else ``slope * x``; see :func:`dropact.kernels.reference.randomized_relu`."""
+    if traced():
+        y = reference.randomized_relu(x, seed, lower, upper)
+    elif inplace and in_place_serves(x):
+        return _Inplace.apply(x, seed, lower, upper)
+    else:
+        y = forward_op(x, seed, lower, upper)
+    return x.copy_(y) if inplace else y
+
+
+def _forward(x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
+    if (served := backend_for(x)) is None:
+        return reference.randomized_relu(x, seed, lower, upper)
+    out = torch.empty_like(x)
+    served.randomized_relu(laid_out(x, out.stride()), seed, lower, upper, out)
+    return out
+
+
+def _backward(grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
+    if (served := backend_for(y)) is None:
+        return reference.randomized_relu_backward(grad, y, seed, lower, upper)
+    out = torch.empty_like(y)
+    served.randomized_relu_backward(laid_out(grad, out.stride()), laid_out(y, out.stride()), seed, lower, upper, out)
+    return out
+
+
+class _Forward(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
+        with torch._C._AutoDispatchBelowAutograd():
+            y = forward_op(x, seed, lower, upper)
+        ctx.save_for_backward(y, seed)
+        ctx.bounds = lower, upper
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return backward_op(grad, *ctx.saved_tensors, *ctx.bounds), None, None, None
+
+
+class _Inplace(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
+        backend_for(x).randomized_relu(x, seed, lower, upper, x)  # type: ignore[union-attr]
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x, seed)
+        ctx.bounds = lower, upper
+        return x
+
+    backward = _Forward.backward
+
+
+class _Backward(Function):
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
+        ctx.save_for_backward(y, seed)
+        ctx.bounds = lower, upper
+        with torch._C._AutoDispatchBelowAutograd():
+            return backward_op(grad, y, seed, lower, upper)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return backward_op(grad, *ctx.saved_tensors, *ctx.bounds), None, None, None, None
+
+
+forward_op = register(
+    "randomized_relu(Tensor x, Tensor seed, float lower, float upper) -> Tensor",
+    _forward,
+    _Forward,
+    lambda x, seed, lower, upper: torch.empty_like(x),
+)
+backward_op = register(
+    "randomized_relu_backward(Tensor grad, Tensor y, Tensor seed, float lower, float upper) -> Tensor",
+    _backward,
+    _Backward,
+    lambda grad, y, seed, lower, upper: torch.empty_like(y),
+)
