@@ -53,7 +53,7 @@ def test_simple_has_the_widths_it_says():
 
 
 def test_unknown_network_lists_the_known():
-    with pytest.raises(ConfigError, match="resnet-111.*simple-small.*resnet-110"):
+    with pytest.raises(ConfigError, match=r"resnet-111.*simple-small.*resnet-110"):
         build_network("resnet-111")
 
 

@@ -65,7 +65,7 @@ def test_without_spread_there_is_no_interval_and_no_test(value):
     summary = summarise([value] * 7)
     assert (summary.mean, summary.low) == (value, None)
     assert "all 7 values are equal" in summary.note
-    found = paired_difference({seed: value for seed in range(7)}, {seed: value for seed in range(7)})
+    found = paired_difference(dict.fromkeys(range(7), value), dict.fromkeys(range(7), value))
     assert (found.mean, found.low, found.p_value) == (0, None, None)
 
 

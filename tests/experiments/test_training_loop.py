@@ -5,7 +5,7 @@ from torch import nn
 
 from dropact.experiments import engine
 from dropact.experiments.engine import Normalisation, Part, batch_order, error_percent, initial_network, train
-from dropact.experiments.errors import ConfigError, TrainingError
+from dropact.experiments.errors import TrainingError
 from dropact.experiments.methods import METHODS
 
 
@@ -169,11 +169,6 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_config(monkeypatch):
 def test_a_wild_learning_rate_is_stopped():
     with pytest.raises(TrainingError, match="not finite"):
         train(config(lr=1e30, epochs=5, schedule="constant"), tiny_data())
-
-
-def test_batches_of_one_image_are_refused():
-    with pytest.raises(ConfigError, match="batch_size"):
-        train(config(batch_size=1), tiny_data())
 
 
 def test_the_final_weights_are_the_ones_the_result_speaks_of():

@@ -49,12 +49,13 @@ def run(args: argparse.Namespace) -> None:
     from dropact.cli.progress import Bars
     from dropact.experiments.comparison import Comparison, claim_folder, join_folder
     from dropact.experiments.data import load_dataset
-    from dropact.experiments.grid import run_grid
+    from dropact.experiments.grid import finished_runs, run_grid
     from dropact.report import collect, show, write_report
 
     asked = Comparison.of(setting_of(args), method_options(args, args.methods), args.seeds)
     set_threads(args)
     comparison = join_folder(args.out, asked)
+    finished_runs(args.out)  # a damaged one is found before anything is written
     data = load_dataset(args.dataset, args.data)
     claim_folder(args.out, comparison)
     configs = asked.configs()

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
-from dropact.experiments.errors import ConfigError, TrainingError
+from dropact.experiments.errors import TrainingError
 from dropact.experiments.methods import apply_method
 from dropact.experiments.models import build_network
 from dropact.experiments.schedule import learning_rate
@@ -88,7 +88,7 @@ def initial_network(config: RunConfig, data: Dataset) -> nn.Module:
 def batch_order(config: RunConfig, images: int) -> Callable[[], tuple[Tensor, ...]]:
     """A function that gives the next epoch's batches as indices: every image once, batches of equal size (± 1).
 
-    An equal cut, because a last batch of one or two images would upset BatchNorm.
+    An equal cut, because a last batch of one or two images would feed BatchNorm noise.
     """
     generator = torch.Generator().manual_seed(derived_seed(config.seed, "order"))
     batches = -(-images // config.batch_size)
@@ -112,8 +112,6 @@ class _Trainer:
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         self.config = config
         self.train = training_part(config, data)
-        if config.batch_size == 1 or len(self.train) < 2:
-            raise ConfigError(f"batch_size: got {config.batch_size}, accepted: at least 2, as BatchNorm needs")
         self.normalise = Normalisation.of(self.train.images)
         self.network = initial_network(config, data)
         self.optimiser = torch.optim.SGD(

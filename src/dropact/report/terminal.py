@@ -17,7 +17,7 @@ def show(report: Report, console: "Console") -> None:
     for table in report.tables:
         grid = Grid(title=escape(table.title), title_justify="left")
         for heading in HEADINGS:
-            grid.add_column(heading, justify="left" if heading == HEADINGS[0] else "right")
+            grid.add_column(heading.replace(" (", "\n("), justify="left" if heading == HEADINGS[0] else "right")
         for row in table.rows:
             grid.add_row(*(escape(cell) for cell in cells(row)))
         console.print(grid)

@@ -1,0 +1,189 @@
+"""Everything a user can get wrong: one line on stderr, exit status 2, no traceback, nothing changed on disk."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from makers import make_run, snapshot
+
+from dropact.cli import main
+
+
+def refused(capsys, *words):
+    """The one line."""
+    status = main([str(word) for word in words])
+    shown = capsys.readouterr()
+    assert status == 2
+    assert shown.out == ""
+    assert shown.err.endswith("\n")
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("dropact: ")
+    assert "Traceback" not in shown.err
+    return shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "needles"),
+    [
+        (["--methods", "baseline,droput"], ["droput", "baseline, dropout, rrelu, drop-activation"]),
+        (["--methods", ""], ["--methods", "names separated by commas"]),
+        (["--methods", "rrelu,rrelu"], ["--methods", "each once"]),
+        (["--network", "vgg"], ["network", "'vgg'", "simple-small", "resnet-110"]),
+        (["--dataset", "imagenet"], ["dataset", "'imagenet'", "digits", "fashion-mnist"]),
+        (["--drop-prob", "1.5"], ["drop_prob", "1.5", "0 to 1"]),
+        (["--drop-prob", "-0.1"], ["drop_prob", "-0.1"]),
+        (["--drop-prob", "nan"], ["drop_prob", "nan"]),
+        (["--drop-prob", "much"], ["--drop-prob", "'much'"]),
+        (["--drop-prob", "0.1", "--methods", "baseline"], ["--drop-prob", "drop-activation"]),
+        (["--rrelu-lower", "0.9"], ["lower", "0.9", "upper"]),
+        (["--seeds", "0"], ["--seeds", "no seeds"]),
+        (["--seeds", ""], ["--seeds", "accepted"]),
+        (["--seeds", "5-3"], ["--seeds", "no seeds"]),
+        (["--seeds", "1,1"], ["--seeds", "twice"]),
+        (["--seeds", "0-3,2"], ["--seeds", "twice"]),
+        (["--seeds", "a"], ["--seeds", "'a'"]),
+        (["--seeds=-1"], ["--seeds", "'-1'"]),
+        (["--seeds", "1.5"], ["--seeds", "'1.5'"]),
+        (["--epochs", "0"], ["epochs", "0", "at least 1"]),
+        (["--epochs", "-3"], ["epochs", "-3"]),
+        (["--epochs", "many"], ["--epochs", "'many'"]),
+        (["--batch-size", "0"], ["batch_size", "at least 1"]),
+        (["--lr", "inf"], ["lr", "inf"]),
+        (["--milestones", "one"], ["--milestones", "'one'"]),
+        (["--milestones", "1"], ["milestones", "one-cycle"]),
+        (["--threads", "0"], ["--threads", "0"]),
+        (["--nonsense"], ["--nonsense"]),
+        (["--dataset", "cifar10", "--data", "FILE"], ["FILE", "a file"]),
+    ],
+)
+def test_arguments(tmp_path, capsys, monkeypatch, words, needles):
+    (tmp_path / "FILE").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    before = snapshot(tmp_path)
+    line = refused(capsys, "compare", "--out", "out", *words)
+    assert all(needle in line for needle in needles), line
+    assert snapshot(tmp_path) == before
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        ([], "VERB"),
+        (["trian"], "trian"),
+        (["train", "--method", "x"], "'x'"),
+        (["train", "--seed", "-1"], "seed"),
+        (["train", "--method", "baseline", "--drop-prob", "0.1"], "--drop-prob"),
+        (["train", "--drop-prob", "nan"], "nan"),
+        (["report"], "DIR"),
+        (["report", "not-there"], "not there"),
+        (["report", "FILE"], "a file"),
+        (["report", "."], "no finished run"),
+    ],
+)
+def test_verbs(tmp_path, capsys, monkeypatch, words, needle):
+    (tmp_path / "FILE").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    assert needle in refused(capsys, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+QUICK = ["--epochs", "1", "--methods", "baseline", "--seeds", "1"]
+
+
+@pytest.mark.parametrize("verb", [["compare", *QUICK], ["train", "--epochs", "1"]])
+@pytest.mark.parametrize(
+    ("out", "needle"),
+    [
+        ("FILE", "a file"),
+        ("FILE/below", "a file"),
+        ("mine", "thesis.tex"),
+        pytest.param(
+            "/proc/dropact", "/proc/dropact", marks=pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+        ),
+    ],
+)
+def test_folders_that_are_not_ours(tmp_path, capsys, monkeypatch, verb, out, needle):
+    (tmp_path / "FILE").write_text("mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    monkeypatch.chdir(tmp_path)
+    before = snapshot(tmp_path)
+    assert needle in refused(capsys, *verb, "--out", out)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_folder_of_another_comparison(tmp_path, capsys):
+    assert main(["compare", "--out", str(tmp_path), *QUICK]) == 0
+    capsys.readouterr()
+    before = snapshot(tmp_path)
+    line = refused(capsys, "compare", "--out", tmp_path, *QUICK, "--epochs", "2")
+    assert "another comparison (epochs 1, asked for 2)" in line
+    assert "holds a comparison" in refused(capsys, "train", "--out", tmp_path, "--epochs", "1")
+    assert snapshot(tmp_path) == before
+
+
+def test_single_runs_are_not_taken_for_a_comparison(tmp_path, capsys):
+    make_run(tmp_path)
+    before = snapshot(tmp_path)
+    assert "'runs' and no comparison.json" in refused(capsys, "compare", "--out", tmp_path, *QUICK)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("verb", ["compare", "report"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "result.json", "environment.json"])
+def test_a_damaged_run_is_named_and_nothing_is_overwritten(tmp_path, capsys, verb, name):
+    assert main(["compare", "--out", str(tmp_path), *QUICK]) == 0
+    capsys.readouterr()
+    (run,) = (tmp_path / "runs").iterdir()
+    (run / name).write_text("{ nonsense")
+    before = snapshot(tmp_path)
+    words = ["report", tmp_path] if verb == "report" else ["compare", "--out", tmp_path, *QUICK, "--seeds", "3"]
+    assert str(run / name) in refused(capsys, *words)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_damaged_comparison_is_named(tmp_path, capsys):
+    assert main(["compare", "--out", str(tmp_path), *QUICK]) == 0
+    capsys.readouterr()
+    (tmp_path / "comparison.json").write_text("nonsense")
+    before = snapshot(tmp_path)
+    assert "comparison.json" in refused(capsys, "compare", "--out", tmp_path, *QUICK)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "rich", "scipy", "sklearn", "numpy"])
+def test_a_missing_extra_says_how_to_get_it_before_anything_is_trained(tmp_path, capsys, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    line = refused(capsys, "compare", "--out", tmp_path / "out", *QUICK)
+    assert package in line
+    assert "pip install 'dropact[experiments]'" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_torchvision_is_needed_for_a_download_only(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    words = ["compare", "--out", tmp_path / "out", *QUICK]
+    assert "torchvision" in refused(capsys, *words, "--dataset", "mnist", "--data", tmp_path / "data")
+    assert not (tmp_path / "out").exists()
+    assert main([str(word) for word in words]) == 0
+
+
+def test_a_loss_that_is_not_finite_is_one_line(tmp_path, capsys):
+    words = ["train", "--out", str(tmp_path), "--epochs", "3", "--lr", "1e30", "--schedule", "constant"]
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "not finite" in shown.err
+    assert "lr=1e+30" in shown.err
+
+
+def test_a_mistake_of_ours_is_not_taken_for_one_of_the_user(tmp_path, monkeypatch):
+    """A ValueError or a missing module of our own keeps its traceback."""
+
+    def broken(folder):
+        raise ValueError("ours")
+
+    monkeypatch.setattr("dropact.report.collect", broken)
+    with pytest.raises(ValueError, match="ours"):
+        main(["report", str(tmp_path)])

@@ -1,0 +1,105 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from makers import make_run, snapshot
+
+from dropact.cli import main
+from dropact.cli.parser import seeds
+
+QUICK = ["--epochs", "1", "--methods", "baseline,drop-activation", "--seeds", "2"]
+
+
+def compare(folder, *more):
+    return main(["compare", "--out", str(folder), *QUICK, *more])
+
+
+def test_compare_trains_reports_and_says_where(tmp_path, capsys):
+    assert compare(tmp_path / "out") == 0
+    shown = capsys.readouterr()
+    for words in ("ReLU (baseline)", "Drop-Activation (drop_prob 0.05)", "report.html", "seeds 0-1"):
+        assert words in shown.out
+    assert "[4/4] drop-activation, seed 1" in shown.err
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"comparison.json", "runs", "table.md", "table.csv", "report.html", "comparison.svg"}
+    for run in (tmp_path / "out" / "runs").iterdir():
+        assert {path.name for path in run.iterdir()} == {
+            "config.json",
+            "environment.json",
+            "metrics.jsonl",
+            "timing.json",
+            "checkpoint.pt",
+            "result.json",
+        }
+
+
+def test_the_same_command_again_trains_nothing_and_more_seeds_and_methods_join(tmp_path, capsys):
+    compare(tmp_path)
+    before = snapshot(tmp_path)
+    capsys.readouterr()
+    assert compare(tmp_path) == 0
+    assert "[" not in capsys.readouterr().err
+    assert snapshot(tmp_path) == before
+    assert main(["compare", "--out", str(tmp_path), "--epochs", "1", "--methods", "dropout", "--seeds", "1-2"]) == 0
+    shown = capsys.readouterr()
+    assert "do not have the same seeds" in shown.out
+    assert "4 of 9 runs" not in shown.out
+    assert "3 of 9 runs of this comparison are not finished" in shown.out
+    after = snapshot(tmp_path / "runs")
+    assert all(after[path] == content for path, content in snapshot(tmp_path / "runs").items())
+    assert len({path.parts[0] for path in after}) == 6
+
+
+def test_train_makes_one_run_that_report_shows(tmp_path, capsys):
+    words = ["train", "--out", str(tmp_path), "--epochs", "2", "--seed", "7", "--drop-prob", "0.1", "--lr", "0.05"]
+    words += ["--schedule", "step", "--milestones", "1", "--lr-factor", "0.5", "--nesterov", "--batch-size", "64"]
+    assert main(words) == 0
+    assert "Test error" in capsys.readouterr().out
+    (run,) = (tmp_path / "runs").iterdir()
+    config = json.loads((run / "config.json").read_text())
+    assert config["options"] == {"drop_prob": 0.1}
+    assert (config["seed"], config["milestones"], config["lr"], config["nesterov"]) == (7, [1], 0.05, True)
+    assert json.loads((run / "environment.json").read_text())["command"].startswith("dropact train --out")
+    assert main(["report", str(tmp_path)]) == 0
+    assert "drop_prob 0.1" in capsys.readouterr().out
+    assert (tmp_path / "report.html").exists()
+
+
+def test_report_shows_what_stands_there_without_training(tmp_path, capsys):
+    make_run(tmp_path, errors=(9.0, 3.25))
+    assert main(["report", str(tmp_path)]) == 0
+    assert "3.25" in capsys.readouterr().out
+
+
+def test_the_default_uses_one_thread_on_the_digits(tmp_path):
+    torch.set_num_threads(2)
+    compare(tmp_path)
+    for path in (tmp_path / "runs").glob("*/environment.json"):
+        assert json.loads(path.read_text())["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("10", list(range(10))), ("0,1,2", [0, 1, 2]), ("0-3", [0, 1, 2, 3]), ("7-7", [7]), ("5, 8-9", [5, 8, 9])],
+)
+def test_seeds(text, expected):
+    assert seeds(text) == expected
+
+
+@pytest.mark.parametrize("words", [["--help"], ["compare", "--help"], ["train", "-h"], ["report", "--help"]])
+def test_help(words, capsys):
+    assert main(words) == 0
+    assert "usage: dropact" in capsys.readouterr().out
+
+
+def test_help_needs_none_of_the_heavy_packages():
+    """In a fresh interpreter, as this one has loaded them all."""
+    code = (
+        "import sys; from dropact.cli import main; main(['compare', '--help']); "
+        "heavy = {'torchvision', 'scipy', 'matplotlib', 'sklearn', 'rich', 'dropact.experiments'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
