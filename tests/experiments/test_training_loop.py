@@ -7,6 +7,7 @@ from dropact.experiments import engine
 from dropact.experiments.engine import Normalisation, Part, batch_order, error_percent, initial_network, train
 from dropact.experiments.errors import TrainingError
 from dropact.experiments.methods import METHODS
+from dropact.experiments.seeds import derived_seed
 
 
 class Echo(nn.Module):
@@ -179,3 +180,23 @@ def test_the_final_weights_are_the_ones_the_result_speaks_of():
     part = engine._part(data.x_test, data.y_test)
     normalise = Normalisation.of(engine.training_part(config(), data).images)
     assert error_percent(plain, part, normalise) == outcome.result["test_error"]
+
+
+def test_a_step_returns_sums_over_its_batch():
+    data = tiny_data()
+    trainer, twin = (engine._Trainer(config(), data) for _ in range(2))
+    batch = torch.tensor([3, 1, 4, 15, 9, 2])
+    logits = twin.network(twin.normalise(twin.train.images[batch]))
+    labels = twin.train.labels[batch].long()
+    loss, errors = trainer.step(batch, steps_per_epoch=4)
+    assert loss.item() == pytest.approx(nn.functional.cross_entropy(logits, labels, reduction="sum").item())
+    assert errors.item() == (logits.argmax(1) != labels).sum().item()
+
+
+@pytest.mark.parametrize("network", ["simple-small", "resnet-20"])
+def test_masks_have_a_stream_of_their_own_that_the_network_does_not_shift(network):
+    initial_network(config(network=network, seed=3), tiny_data())
+    drawn = torch.rand(3)
+    torch.manual_seed(derived_seed(3, "masks"))
+    assert torch.equal(torch.rand(3), drawn)
+    assert len({derived_seed(seed, purpose) for seed in (3, 4) for purpose in ("weights", "order", "masks")}) == 6
