@@ -61,14 +61,14 @@ def traced() -> bool:
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
+def _plain(x: Tensor) -> bool:
+    """An ordinary tensor that no mode watches: the dispatcher would only lead to our own functions, 5 us later."""
+    return type(x) is Tensor and torch._C._len_torch_dispatch_stack() == 0
+
+
 def in_place_serves(x: Tensor) -> bool:
-    """Whether a kernel may write into ``x``: an ordinary dense tensor, and no mode that watches the operators."""
-    return (
-        type(x) is Tensor
-        and torch._C._len_torch_dispatch_stack() == 0
-        and backend_for(x) is not None
-        and x.stride() == torch.empty_like(x).stride()
-    )
+    """Whether a kernel may write into ``x``."""
+    return _plain(x) and backend_for(x) is not None and x.stride() == torch.empty_like(x).stride()
 
 
 def laid_out(x: Tensor, strides: tuple[int, ...]) -> Tensor:
@@ -82,13 +82,30 @@ def on_device(value: float | Tensor, like: Tensor) -> Tensor:
     return torch.full((), value, dtype=torch.float64, device=like.device)
 
 
-def register(
-    schema: str, below: Callable[..., Any], differentiable: type[Function], fake: Callable[..., Any]
-) -> Callable[..., Any]:
-    """Define an operator: its computation below autograd, its autograd function, its shapes. Returns the operator."""
-    name = schema.partition("(")[0]
-    library.define(schema)
-    library.impl(name, below, "CompositeExplicitAutograd")
-    library.impl(name, differentiable.apply, "Autograd")
-    torch.library.register_fake(f"dropact::{name}", fake, lib=library)
-    return getattr(torch.ops.dropact, name).default
+class Operator:
+    """An operator of torch: its schema, its computation, its autograd function and its shapes.
+
+    Called, it is differentiable; ``compute`` is for the inside of autograd functions.
+    """
+
+    def __init__(
+        self, schema: str, compute: Callable[..., Any], differentiable: type[Function], fake: Callable[..., Any]
+    ) -> None:
+        name = schema.partition("(")[0]
+        library.define(schema)
+        library.impl(name, compute, "CompositeExplicitAutograd")
+        library.impl(name, differentiable.apply, "Autograd")
+        torch.library.register_fake(f"dropact::{name}", fake, lib=library)
+        self._op = getattr(torch.ops.dropact, name).default
+        self._compute, self._apply = compute, differentiable.apply
+
+    def __call__(self, *args: Any) -> Any:
+        if not _plain(args[0]):
+            return self._op(*args)
+        return self._apply(*args) if torch.is_grad_enabled() else self._compute(*args)
+
+    def compute(self, *args: Any) -> Any:
+        if _plain(args[0]):
+            return self._compute(*args)
+        with torch._C._AutoDispatchBelowAutograd():
+            return self._op(*args)

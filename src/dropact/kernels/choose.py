@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from dropact.kernels import reference
-from dropact.kernels._dispatch import backend_for, laid_out, on_device, register, traced
+from dropact.kernels._dispatch import Operator, backend_for, laid_out, on_device, traced
 
 
 def choose(a: Tensor, b: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
@@ -42,8 +42,7 @@ class _Forward(Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, seed: Tensor, prob: Tensor) -> Tensor:
         ctx.save_for_backward(seed, prob)
-        with torch._C._AutoDispatchBelowAutograd():
-            out = forward_op(a, b, seed, prob)
+        out = forward_op.compute(a, b, seed, prob)
         ctx.strides = out.stride()
         return out
 
@@ -57,8 +56,7 @@ class _Backward(Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, seed: Tensor, prob: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(seed, prob)
-        with torch._C._AutoDispatchBelowAutograd():
-            to_a, to_b = backward_op(grad, seed, prob)
+        to_a, to_b = backward_op.compute(grad, seed, prob)
         ctx.strides = to_a.stride()
         return to_a, to_b
 
@@ -67,13 +65,13 @@ class _Backward(Function):
         return forward_op(laid_out(grad_a, ctx.strides), grad_b, *ctx.saved_tensors), None, None
 
 
-forward_op = register(
+forward_op = Operator(
     "choose(Tensor a, Tensor b, Tensor seed, Tensor prob) -> Tensor",
     _forward,
     _Forward,
     lambda a, b, seed, prob: torch.empty_like(a),
 )
-backward_op = register(
+backward_op = Operator(
     "choose_backward(Tensor grad, Tensor seed, Tensor prob) -> (Tensor, Tensor)",
     _backward,
     _Backward,

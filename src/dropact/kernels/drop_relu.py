@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from dropact.kernels import reference
-from dropact.kernels._dispatch import backend_for, in_place_serves, laid_out, on_device, register, traced
+from dropact.kernels._dispatch import Operator, backend_for, in_place_serves, laid_out, on_device, traced
 
 
 def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, inplace: bool = False) -> Tensor:
@@ -47,8 +47,7 @@ def _backward(grad: Tensor, y: Tensor) -> Tensor:
 class _Forward(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, drop_prob: Tensor) -> Tensor:
-        with torch._C._AutoDispatchBelowAutograd():
-            y = forward_op(x, seed, drop_prob)
+        y = forward_op.compute(x, seed, drop_prob)
         ctx.save_for_backward(y)
         return y
 
@@ -72,20 +71,19 @@ class _Backward(Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, y: Tensor) -> Tensor:
         ctx.save_for_backward(y)
-        with torch._C._AutoDispatchBelowAutograd():
-            return backward_op(grad, y)
+        return backward_op.compute(grad, y)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return backward_op(grad, *ctx.saved_tensors), None
 
 
-forward_op = register(
+forward_op = Operator(
     "drop_relu(Tensor x, Tensor seed, Tensor drop_prob) -> Tensor",
     _forward,
     _Forward,
     lambda x, seed, drop_prob: torch.empty_like(x),
 )
-backward_op = register(
+backward_op = Operator(
     "drop_relu_backward(Tensor grad, Tensor y) -> Tensor", _backward, _Backward, lambda grad, y: torch.empty_like(y)
 )

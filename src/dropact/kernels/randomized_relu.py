@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from dropact.kernels import reference
-from dropact.kernels._dispatch import backend_for, in_place_serves, laid_out, register, traced
+from dropact.kernels._dispatch import Operator, backend_for, in_place_serves, laid_out, traced
 
 
 def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float, inplace: bool = False) -> Tensor:
@@ -45,8 +45,7 @@ def _backward(grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float)
 class _Forward(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
-        with torch._C._AutoDispatchBelowAutograd():
-            y = forward_op(x, seed, lower, upper)
+        y = forward_op.compute(x, seed, lower, upper)
         ctx.save_for_backward(y, seed)
         ctx.bounds = lower, upper
         return y
@@ -73,21 +72,20 @@ class _Backward(Function):
     def forward(ctx: Any, grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
         ctx.save_for_backward(y, seed)
         ctx.bounds = lower, upper
-        with torch._C._AutoDispatchBelowAutograd():
-            return backward_op(grad, y, seed, lower, upper)
+        return backward_op.compute(grad, y, seed, lower, upper)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return backward_op(grad, *ctx.saved_tensors, *ctx.bounds), None, None, None, None
 
 
-forward_op = register(
+forward_op = Operator(
     "randomized_relu(Tensor x, Tensor seed, float lower, float upper) -> Tensor",
     _forward,
     _Forward,
     lambda x, seed, lower, upper: torch.empty_like(x),
 )
-backward_op = register(
+backward_op = Operator(
     "randomized_relu_backward(Tensor grad, Tensor y, Tensor seed, float lower, float upper) -> Tensor",
     _backward,
     _Backward,

@@ -84,9 +84,9 @@ def drop_activation(
 
     if mask is None and granularity != "element":
         mask = _coarse_mask(x, as_seed(seed, x), drop_prob, granularity)
-    if is_relu(activation) and mask is None:
-        return kernels.drop_relu(x, as_seed(seed, x), drop_prob, inplace)
     if is_relu(activation):
+        if mask is None:
+            return kernels.drop_relu(x, as_seed(seed, x), drop_prob, inplace)
         y = kernels.masked_relu(x, mask)
     else:
         source = x.clone() if inplace else x  # the activation may keep its input for backward
@@ -180,13 +180,9 @@ class DropActivation(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        return drop_activation(
-            x, self._rate_now(), self.activation, self.granularity, self.inplace, training=self.training
-        )
-
-    def _rate_now(self) -> float | Tensor:
-        # In training, and in compiled code, from the buffer: a float would be guarded on, and recompile at every value.
-        return self._rate if self.training or torch.compiler.is_compiling() else self._drop_prob
+        # In training, and in compiled code, from the buffer: a float would be guarded on and recompile at every value.
+        rate = self._rate if self.training or torch.compiler.is_compiling() else self._drop_prob
+        return drop_activation(x, rate, self.activation, self.granularity, self.inplace, training=self.training)
 
     def replacement_for(self, activation: nn.Module) -> nn.Module:
         """This layer's settings around another activation: what ``dropact.convert_`` puts in its place."""

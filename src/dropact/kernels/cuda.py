@@ -1,0 +1,184 @@
+"""The Triton backend: kernels/reference.py for CUDA tensors, equal to it bit by bit.
+
+Every function writes into ``out``; all tensors of a call are dense and share one shape and one storage order. Seed and
+probability are read on the device, so that nothing waits for it and a replayed CUDA graph takes the seed of the replay.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+# One program per 4,096 elements: exactly the block that shares a pair of keys in _random.py, whose lines these repeat.
+_BLOCK = tl.constexpr(4096)
+_WARPS = 8
+
+
+@triton.jit
+def _mix(x):
+    x = (x ^ (x >> 16)) * 0x21F0AAAD
+    x = (x ^ (x >> 15)) * 0x735A2D97
+    return x ^ (x >> 15)
+
+
+@triton.jit
+def _word(seed_at, block, j):
+    seed = tl.load(seed_at)
+    low = (seed & 0xFFFFFFFF).to(tl.uint32)
+    high = ((seed >> 32) & 0xFFFFFFFF).to(tl.uint32)
+    number = block.to(tl.uint32)
+    key1 = _mix(_mix(_mix(low ^ 0x243F6A88) ^ high) + number)
+    key2 = _mix(_mix(_mix(high ^ 0x13198A2E) ^ low) ^ number)
+    h = (key1 ^ j.to(tl.uint32)) * 0x21F0AAAD
+    h = (h ^ (h >> 15) ^ key2) * 0x735A2D97
+    return h ^ (h >> 15)
+
+
+@triton.jit
+def _chosen(word, prob_at):
+    # rint by hand, to nearest and ties to even as torch.round: adding and taking away 2**52 leaves no fraction
+    scaled = tl.load(prob_at).to(tl.float64) * 4294967296.0
+    threshold = ((scaled + 4503599627370496.0) - 4503599627370496.0).to(tl.int64)
+    return word.to(tl.int64) < threshold
+
+
+@triton.jit
+def _slope(word, lower, width, dtype: tl.constexpr):
+    unit = (word >> 8).to(tl.int32).to(dtype) * 5.9604644775390625e-08  # 2**-24
+    return unit * width.to(dtype) + lower.to(dtype)
+
+
+@triton.jit
+def _wide(x):
+    # What is compared: exact, and never bfloat16, which the interpreter compares as if it were an integer.
+    if x.dtype.primitive_bitwidth == 16:
+        return x.to(tl.float32)
+    return x
+
+
+@triton.jit
+def _narrow(x, dtype: tl.constexpr):
+    # bfloat16 by hand, to nearest and ties to even, as a GPU converts: the interpreter's own conversion truncates.
+    if dtype == tl.bfloat16:
+        bits = x.to(tl.uint32, bitcast=True)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        rounded = tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0x7FC0, rounded)  # NaN stays NaN
+        return rounded.to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    return x.to(dtype)
+
+
+@triton.jit
+def _drop_relu(x_at, seed_at, prob_at, out_at, count):
+    block = tl.program_id(0).to(tl.int64)
+    j = tl.arange(0, _BLOCK)
+    at = block * _BLOCK + j
+    inside = at < count
+    x = tl.load(x_at + at, mask=inside)
+    dropped = _chosen(_word(seed_at, block, j), prob_at)
+    value = _wide(x)
+    zero = (value == 0) | ((value < 0) & (dropped == 0))
+    tl.store(out_at + at, tl.where(zero, 0.0, x), mask=inside)
+
+
+@triton.jit
+def _drop_relu_backward(grad_at, y_at, out_at, count):
+    at = tl.program_id(0).to(tl.int64) * _BLOCK + tl.arange(0, _BLOCK)
+    inside = at < count
+    y = tl.load(y_at + at, mask=inside)
+    grad = tl.load(grad_at + at, mask=inside)
+    tl.store(out_at + at, tl.where(_wide(y) == 0, 0.0, grad), mask=inside)
+
+
+@triton.jit
+def _randomized_relu(x_at, seed_at, lower_at, out_at, count, dtype: tl.constexpr):
+    block = tl.program_id(0).to(tl.int64)
+    j = tl.arange(0, _BLOCK)
+    at = block * _BLOCK + j
+    inside = at < count
+    x = tl.load(x_at + at, mask=inside)
+    slope = _slope(_word(seed_at, block, j), tl.load(lower_at), tl.load(lower_at + 1), dtype)
+    sloped = _narrow(x.to(dtype) * slope, x.dtype)
+    tl.store(out_at + at, tl.where(_wide(x) <= 0, sloped, x), mask=inside)
+
+
+@triton.jit
+def _randomized_relu_backward(grad_at, y_at, seed_at, lower_at, out_at, count, dtype: tl.constexpr):
+    block = tl.program_id(0).to(tl.int64)
+    j = tl.arange(0, _BLOCK)
+    at = block * _BLOCK + j
+    inside = at < count
+    y = tl.load(y_at + at, mask=inside)
+    grad = tl.load(grad_at + at, mask=inside)
+    slope = _slope(_word(seed_at, block, j), tl.load(lower_at), tl.load(lower_at + 1), dtype)
+    sloped = _narrow(grad.to(dtype) * slope, grad.dtype)
+    tl.store(out_at + at, tl.where(_wide(y) <= 0, sloped, grad), mask=inside)
+
+
+@triton.jit
+def _choose(a_at, b_at, seed_at, prob_at, out_at, count):
+    block = tl.program_id(0).to(tl.int64)
+    j = tl.arange(0, _BLOCK)
+    at = block * _BLOCK + j
+    inside = at < count
+    a = tl.load(a_at + at, mask=inside)
+    b = tl.load(b_at + at, mask=inside)
+    tl.store(out_at + at, tl.where(_chosen(_word(seed_at, block, j), prob_at), a, b), mask=inside)
+
+
+@triton.jit
+def _choose_backward(grad_at, seed_at, prob_at, to_a_at, to_b_at, count):
+    block = tl.program_id(0).to(tl.int64)
+    j = tl.arange(0, _BLOCK)
+    at = block * _BLOCK + j
+    inside = at < count
+    grad = tl.load(grad_at + at, mask=inside)
+    chosen = _chosen(_word(seed_at, block, j), prob_at)
+    tl.store(to_a_at + at, tl.where(chosen, grad, 0.0), mask=inside)
+    tl.store(to_b_at + at, tl.where(chosen, 0.0, grad), mask=inside)
+
+
+def _launch(kernel: Any, count: int, *arguments: Any, **constants: Any) -> None:
+    if count:
+        # No fusing of a product into a sum: values equal the torch definition's bit by bit.
+        with torch.cuda.device_of(arguments[0]):
+            kernel[(triton.cdiv(count, _BLOCK.value),)](
+                *arguments, count, num_warps=_WARPS, enable_fp_fusion=False, **constants
+            )
+
+
+def _bounds(lower: float, upper: float, like: Tensor) -> tuple[Tensor, Any]:
+    """Lower bound and width in memory, in float64: as arguments Triton would round them to float32."""
+    dtype = tl.float64 if like.dtype == torch.float64 else tl.float32
+    bounds = torch.full((2,), lower, dtype=torch.float64, device=like.device)
+    bounds[1:].fill_(upper - lower)
+    return bounds, dtype
+
+
+def drop_relu(x: Tensor, seed: Tensor, drop_prob: Tensor, out: Tensor) -> None:
+    _launch(_drop_relu, x.numel(), x, seed, drop_prob, out)
+
+
+def drop_relu_backward(grad: Tensor, y: Tensor, out: Tensor) -> None:
+    _launch(_drop_relu_backward, grad.numel(), grad, y, out)
+
+
+def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float, out: Tensor) -> None:
+    bounds, dtype = _bounds(lower, upper, x)
+    _launch(_randomized_relu, x.numel(), x, seed, bounds, out, dtype=dtype)
+
+
+def randomized_relu_backward(grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float, out: Tensor) -> None:
+    bounds, dtype = _bounds(lower, upper, y)
+    _launch(_randomized_relu_backward, grad.numel(), grad, y, seed, bounds, out, dtype=dtype)
+
+
+def choose(a: Tensor, b: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
+    _launch(_choose, a.numel(), a, b, seed, prob, out)
+
+
+def choose_backward(grad: Tensor, seed: Tensor, prob: Tensor, out_a: Tensor, out_b: Tensor) -> None:
+    _launch(_choose_backward, grad.numel(), grad, seed, prob, out_a, out_b)
