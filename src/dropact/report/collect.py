@@ -43,7 +43,8 @@ class Table:
 
     @property
     def title(self) -> str:
-        return f"{self.setting['dataset']}, {self.setting['network']}, {self.setting['epochs']} epochs"
+        plural = "s" if self.setting["epochs"] > 1 else ""
+        return f"{self.setting['dataset']}, {self.setting['network']}, {self.setting['epochs']} epoch{plural}"
 
 
 @dataclass(frozen=True)
