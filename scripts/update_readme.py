@@ -1,7 +1,7 @@
 """Fills the evidence block of the README from the records under results/; nothing in it is typed by hand.
 
-    python scripts/update_readme.py            # rewrites README.md
-    python scripts/update_readme.py --check    # exit status 1 if README.md or a table is not what the records say
+python scripts/update_readme.py            # rewrites README.md
+python scripts/update_readme.py --check    # exit status 1 if README.md or a table is not what the records say
 """
 
 import argparse
