@@ -98,9 +98,8 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
         rate = f"times {setting['lr_factor']:g} at epochs {', '.join(map(str, setting['milestones']))}"
     momentum = f"{'Nesterov ' if setting['nesterov'] else ''}momentum {setting['momentum']:g}"
     return (
-        f"{setting['epochs']} {'epochs' if setting['epochs'] > 1 else 'epoch'} of SGD on the {setting['train_on']} part, "
-        f"batch {setting['batch_size']}, "
-        f"learning rate {setting['lr']:g} ({rate}), {momentum}, weight decay {setting['weight_decay']:g}, "
+        f"{setting['epochs']} {'epochs' if setting['epochs'] > 1 else 'epoch'} of SGD on the {setting['train_on']} "
+        f"part, batch {setting['batch_size']}, learning rate {setting['lr']:g} ({rate}), {momentum}, weight decay {setting['weight_decay']:g}, "
         f"no augmentation; seeds {seed_ranges(seeds)}."
     )
 
