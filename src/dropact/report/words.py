@@ -99,8 +99,8 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
     momentum = f"{'Nesterov ' if setting['nesterov'] else ''}momentum {setting['momentum']:g}"
     return (
         f"{setting['epochs']} {'epochs' if setting['epochs'] > 1 else 'epoch'} of SGD on the {setting['train_on']} "
-        f"part, batch {setting['batch_size']}, learning rate {setting['lr']:g} ({rate}), {momentum}, weight decay {setting['weight_decay']:g}, "
-        f"no augmentation; seeds {seed_ranges(seeds)}."
+        f"part, batch {setting['batch_size']}, learning rate {setting['lr']:g} ({rate}), {momentum}, "
+        f"weight decay {setting['weight_decay']:g}, no augmentation; seeds {seed_ranges(seeds)}."
     )
 
 
