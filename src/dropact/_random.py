@@ -1,16 +1,16 @@
 """The one source of random bits: a hash of (seed, element index), so a mask is never stored.
 
-Bits of element ``i`` under seed ``s`` (all quantities are unsigned 32-bit integers)::
+Bits of element ``i`` under seed ``s`` (all quantities are unsigned 32-bit words)::
 
-    block, j = i >> 12, i & 4095                        4,096 elements share one pair of keys
-    k1 = mix(mix(mix(s_lo ^ A) ^ s_hi) + block)
-    k2 = mix(mix(mix(s_hi ^ B) ^ s_lo) ^ block)
-    h  = (k1 ^ j) * M1;  h ^= h >> 15;  h ^= k2;  h *= M2;  h ^= h >> 15
+    low, page = i & 0xFFFFFFFF, i >> 32
+    k1 = mix(mix(mix(s_low ^ A) ^ s_high) + page)
+    k2 = mix(mix(mix(s_high ^ B) ^ s_low) ^ page)
+    h  = low ^ k1;  h ^= h >> 16;  h *= M1;  h ^= h >> 15;  h ^= k2;  h *= M2;  h ^= h >> 15
 
-``mix`` is the two-multiply hash found by the hash-prospector search (16, 0x21f0aaad, 15, 0x735a2d97, 15). Within a
-block ``h`` is a bijection of ``j``; the second key in the middle keeps two blocks whose first keys happen to lie close
-together from sharing a stretch of bits. Its first shift is left out of the element's part, because there it would only
-touch the block's key. Whatever other backend computes these bits is compared with this file bit by bit.
+``h`` without its second key is ``mix``, the two-multiply hash that the hash-prospector search found to be the least
+biased (16, 0x21f0aaad, 15, 0x735a2d97, 15). All elements of a tensor of up to 2**32 share one pair of keys: an element
+costs two multiplications, in whatever loop a compiler fuses it into. Under fixed keys ``h`` is a bijection, so no word
+repeats within a page: the number of dropped units of ``n`` varies by a factor ``1 - n / 2**32`` less than a binomial's.
 
 torch's unsigned types lack arithmetic, so the words live in int64. Both multipliers are below 2**31: no product of a
 32-bit word overflows, and the arithmetic is exact in every backend and under every compiler.
@@ -21,8 +21,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BLOCK_BITS = 12
-BLOCK = 1 << BLOCK_BITS
 _WORD = 0xFFFFFFFF
 _M1, _M2 = 0x21F0AAAD, 0x735A2D97
 _SALT1, _SALT2 = 0x243F6A88, 0x13198A2E  # digits of pi: nothing up the sleeve
@@ -86,57 +84,57 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ (x >> 15)
 
 
-def _keys(seed: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+def _keys(seed: Tensor, page: Tensor | int) -> tuple[Tensor, Tensor]:
     low, high = seed & _WORD, (seed >> 32) & _WORD
-    key1 = _mix((_mix(_mix(low ^ _SALT1) ^ high) + block) & _WORD)
-    key2 = _mix(_mix(_mix(high ^ _SALT2) ^ low) ^ block)
+    key1 = _mix((_mix(_mix(low ^ _SALT1) ^ high) + page) & _WORD)
+    key2 = _mix(_mix(_mix(high ^ _SALT2) ^ low) ^ page)
     return key1, key2
 
 
-def _word(key1: Tensor, key2: Tensor, j: Tensor) -> Tensor:
-    h = _multiply(key1 ^ j, _M1)
-    h = _multiply(h ^ (h >> 15) ^ key2, _M2)
-    return h ^ (h >> 15)
-
-
-def random_bits(seed: Tensor, index: Tensor) -> Tensor:
+def random_bits(seed: Tensor, index: Tensor, page: Tensor | int | None = None) -> Tensor:
     """32 random bits for each element index.
 
     Args:
         seed: 0-d int64 tensor, any value.
-        index: int64 tensor of any shape, values in [0, 2**44).
+        index: int64 tensor of any shape, values in [0, 2**63).
+        page: ``index >> 32`` where the caller knows it to be one number: the keys are then computed once.
 
     Returns:
-        int64 tensor of the shape of ``index`` with values in [0, 2**32), a pure function of the two arguments.
+        int64 tensor of the shape of ``index`` with values in [0, 2**32), a pure function of seed and index.
 
-    >>> random_bits(torch.tensor(7), torch.arange(3)).tolist() == random_bits(torch.tensor(7), torch.arange(3)).tolist()
+    >>> seed, index = torch.tensor(7), torch.arange(3)
+    >>> torch.equal(random_bits(seed, index), random_bits(seed, index))
     True
     """
-    return _word(*_keys(seed, index >> BLOCK_BITS), index & (BLOCK - 1))
+    key1, key2 = _keys(seed, (index >> 32) & _WORD if page is None else page)
+    h = (index if page == 0 else index & _WORD) ^ key1
+    h = _multiply(h ^ (h >> 16), _M1)
+    h = _multiply(h ^ (h >> 15) ^ key2, _M2)
+    return h ^ (h >> 15)
 
 
 def random_bits_like(seed: Tensor, x: Tensor) -> Tensor:
     """``random_bits`` of every element of ``x``, the element index being its position in memory.
 
     "Memory" is that of ``torch.empty_like(x)``: dense, in the storage order of ``x``. A kernel therefore walks memory
-    once, in whatever format, and the mask of a sliced tensor is that of its dense copy. The keys are computed once per
-    block rather than once per element.
+    once, in whatever format, and the mask of a sliced tensor is that of its dense copy.
 
     >>> x = torch.empty(1, 2, 1, 2).to(memory_format=torch.channels_last)
     >>> seed = torch.tensor(7)
     >>> torch.equal(random_bits_like(seed, x), random_bits(seed, torch.tensor([0, 2, 1, 3]).view(1, 2, 1, 2)))
     True
     """
-    count = x.numel()
-    blocks = torch.arange((count + BLOCK - 1) // BLOCK, dtype=torch.int64, device=x.device).unsqueeze(1)
-    j = torch.arange(BLOCK if count > BLOCK else count, dtype=torch.int64, device=x.device)
-    words = _word(*_keys(seed, blocks), j).flatten()[:count]
+    return random_bits(seed, _storage_index(x), page=0 if x.numel() <= 2**32 else None)
+
+
+def _storage_index(x: Tensor) -> Tensor:
+    positions = torch.arange(x.numel(), dtype=torch.int64, device=x.device)
     if x.is_contiguous():
-        return words.view(x.shape)
+        return positions.view(x.shape)
     strides = torch.empty_like(x).stride()
     order = sorted(range(x.dim()), key=lambda d: (strides[d], x.shape[d]), reverse=True)
     inverse = sorted(range(x.dim()), key=order.__getitem__)
-    return words.view([x.shape[d] for d in order]).permute(inverse)
+    return positions.view([x.shape[d] for d in order]).permute(inverse)
 
 
 def threshold(drop_prob: float | Tensor) -> int | Tensor:

@@ -29,12 +29,12 @@
 
 /* ---- bits: the same lines as _random.py ---- */
 
-#define BLOCK 4096
+#define BLOCK 4096 /* elements; divides a page */
 #define M1 0x21F0AAADu
 #define M2 0x735A2D97u
 
 typedef struct {
-    uint32_t one, two;
+    uint32_t start, two;
 } Keys;
 
 INLINE uint32_t mix(uint32_t x)
@@ -44,16 +44,20 @@ INLINE uint32_t mix(uint32_t x)
     return x ^ (x >> 15);
 }
 
-INLINE Keys keys(uint64_t seed, uint32_t block)
+/* The second key, and what the first key and the first shift make of a block's index: within a block only the lowest 12
+ * bits change, which the shift by 16 drops. */
+INLINE Keys keys(uint64_t seed, int64_t block)
 {
-    uint32_t low = (uint32_t)seed, high = (uint32_t)(seed >> 32);
-    Keys k = {mix(mix(mix(low ^ 0x243F6A88u) ^ high) + block), mix(mix(mix(high ^ 0x13198A2Eu) ^ low) ^ block)};
+    const uint64_t index = (uint64_t)block * BLOCK;
+    const uint32_t low = (uint32_t)seed, high = (uint32_t)(seed >> 32), page = (uint32_t)(index >> 32);
+    const uint32_t h = (uint32_t)index ^ mix(mix(mix(low ^ 0x243F6A88u) ^ high) + page);
+    const Keys k = {h ^ (h >> 16), mix(mix(mix(high ^ 0x13198A2Eu) ^ low) ^ page)};
     return k;
 }
 
 INLINE uint32_t word(Keys k, uint32_t j)
 {
-    uint32_t h = (k.one ^ j) * M1;
+    uint32_t h = (k.start ^ j) * M1;
     h = (h ^ (h >> 15) ^ k.two) * M2;
     return h ^ (h >> 15);
 }
@@ -87,7 +91,7 @@ INLINE Below below(double prob)
     for (int64_t block = begin; block < end; block++) {                                                                \
         const int64_t base = block * BLOCK;                                                                            \
         const int32_t len = (int32_t)(job->count - base < BLOCK ? job->count - base : BLOCK);                          \
-        const Keys k = keys(job->seed, (uint32_t)block);                                                               \
+        const Keys k = keys(job->seed, block);                                                                         \
         (void)k;
 /* Elements do not depend on each other, also where the output is written over the input. */
 #define EACH_ELEMENT _Pragma("GCC ivdep") for (int32_t j = 0; j < len; j++)

@@ -13,9 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# One program per 4,096 elements: exactly the block that shares a pair of keys in _random.py, whose lines these repeat.
-_BLOCK = tl.constexpr(4096)
+_BLOCK = tl.constexpr(4096)  # elements per program; divides a page, so that the keys are one pair per program
 _WARPS = 8
+
+
+# The bits: the lines of _random.py.
 
 
 @triton.jit
@@ -26,14 +28,15 @@ def _mix(x):
 
 
 @triton.jit
-def _word(seed_at, block, j):
+def _word(seed_at, at):
     seed = tl.load(seed_at)
     low = (seed & 0xFFFFFFFF).to(tl.uint32)
     high = ((seed >> 32) & 0xFFFFFFFF).to(tl.uint32)
-    number = block.to(tl.uint32)
-    key1 = _mix(_mix(_mix(low ^ 0x243F6A88) ^ high) + number)
-    key2 = _mix(_mix(_mix(high ^ 0x13198A2E) ^ low) ^ number)
-    h = (key1 ^ j.to(tl.uint32)) * 0x21F0AAAD
+    page = ((tl.program_id(0).to(tl.int64) * _BLOCK) >> 32).to(tl.uint32)
+    key1 = _mix(_mix(_mix(low ^ 0x243F6A88) ^ high) + page)
+    key2 = _mix(_mix(_mix(high ^ 0x13198A2E) ^ low) ^ page)
+    h = (at & 0xFFFFFFFF).to(tl.uint32) ^ key1
+    h = (h ^ (h >> 16)) * 0x21F0AAAD
     h = (h ^ (h >> 15) ^ key2) * 0x735A2D97
     return h ^ (h >> 15)
 
@@ -73,12 +76,10 @@ def _narrow(x, dtype: tl.constexpr):
 
 @triton.jit
 def _drop_relu(x_at, seed_at, prob_at, out_at, count):
-    block = tl.program_id(0).to(tl.int64)
-    j = tl.arange(0, _BLOCK)
-    at = block * _BLOCK + j
+    at = tl.program_id(0).to(tl.int64) * _BLOCK + tl.arange(0, _BLOCK)
     inside = at < count
     x = tl.load(x_at + at, mask=inside)
-    dropped = _chosen(_word(seed_at, block, j), prob_at)
+    dropped = _chosen(_word(seed_at, at), prob_at)
     value = _wide(x)
     zero = (value == 0) | ((value < 0) & (dropped == 0))
     tl.store(out_at + at, tl.where(zero, 0.0, x), mask=inside)
@@ -95,48 +96,40 @@ def _drop_relu_backward(grad_at, y_at, out_at, count):
 
 @triton.jit
 def _randomized_relu(x_at, seed_at, lower_at, out_at, count, dtype: tl.constexpr):
-    block = tl.program_id(0).to(tl.int64)
-    j = tl.arange(0, _BLOCK)
-    at = block * _BLOCK + j
+    at = tl.program_id(0).to(tl.int64) * _BLOCK + tl.arange(0, _BLOCK)
     inside = at < count
     x = tl.load(x_at + at, mask=inside)
-    slope = _slope(_word(seed_at, block, j), tl.load(lower_at), tl.load(lower_at + 1), dtype)
+    slope = _slope(_word(seed_at, at), tl.load(lower_at), tl.load(lower_at + 1), dtype)
     sloped = _narrow(x.to(dtype) * slope, x.dtype)
     tl.store(out_at + at, tl.where(_wide(x) <= 0, sloped, x), mask=inside)
 
 
 @triton.jit
 def _randomized_relu_backward(grad_at, y_at, seed_at, lower_at, out_at, count, dtype: tl.constexpr):
-    block = tl.program_id(0).to(tl.int64)
-    j = tl.arange(0, _BLOCK)
-    at = block * _BLOCK + j
+    at = tl.program_id(0).to(tl.int64) * _BLOCK + tl.arange(0, _BLOCK)
     inside = at < count
     y = tl.load(y_at + at, mask=inside)
     grad = tl.load(grad_at + at, mask=inside)
-    slope = _slope(_word(seed_at, block, j), tl.load(lower_at), tl.load(lower_at + 1), dtype)
+    slope = _slope(_word(seed_at, at), tl.load(lower_at), tl.load(lower_at + 1), dtype)
     sloped = _narrow(grad.to(dtype) * slope, grad.dtype)
     tl.store(out_at + at, tl.where(_wide(y) <= 0, sloped, grad), mask=inside)
 
 
 @triton.jit
 def _choose(a_at, b_at, seed_at, prob_at, out_at, count):
-    block = tl.program_id(0).to(tl.int64)
-    j = tl.arange(0, _BLOCK)
-    at = block * _BLOCK + j
+    at = tl.program_id(0).to(tl.int64) * _BLOCK + tl.arange(0, _BLOCK)
     inside = at < count
     a = tl.load(a_at + at, mask=inside)
     b = tl.load(b_at + at, mask=inside)
-    tl.store(out_at + at, tl.where(_chosen(_word(seed_at, block, j), prob_at), a, b), mask=inside)
+    tl.store(out_at + at, tl.where(_chosen(_word(seed_at, at), prob_at), a, b), mask=inside)
 
 
 @triton.jit
 def _choose_backward(grad_at, seed_at, prob_at, to_a_at, to_b_at, count):
-    block = tl.program_id(0).to(tl.int64)
-    j = tl.arange(0, _BLOCK)
-    at = block * _BLOCK + j
+    at = tl.program_id(0).to(tl.int64) * _BLOCK + tl.arange(0, _BLOCK)
     inside = at < count
     grad = tl.load(grad_at + at, mask=inside)
-    chosen = _chosen(_word(seed_at, block, j), prob_at)
+    chosen = _chosen(_word(seed_at, at), prob_at)
     tl.store(to_a_at + at, tl.where(chosen, grad, 0.0), mask=inside)
     tl.store(to_b_at + at, tl.where(chosen, 0.0, grad), mask=inside)
 
