@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from dropact._random import (
-    BLOCK,
     as_seed,
     draw_seed,
     is_chosen,

@@ -18,6 +18,8 @@ torch's unsigned types lack arithmetic, so the words live in int64. Both multipl
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,9 @@ _SALT1, _SALT2 = 0x243F6A88, 0x13198A2E  # digits of pi: nothing up the sleeve
 _library = torch.library.Library("dropact", "FRAGMENT")
 # Opaque to the compiler on purpose: torch.randint would be lowered to the compiler's own generator.
 _library.define("draw_seed(Tensor like) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+# Opaque as well: a compiler that inlines each ``x ^ (x >> n)`` into the next doubles the expression every time, and
+# spent half a minute on one activation.
+_library.define("keys(Tensor seed) -> Tensor")
 
 
 def _draw(like: Tensor) -> Tensor:
@@ -74,30 +79,39 @@ def as_seed(seed: int | Tensor | None, like: Tensor) -> Tensor:
     return torch.full((), seed, dtype=torch.int64, device=like.device)
 
 
-def _multiply(x: Tensor, factor: int) -> Tensor:
+def _multiply(x: Any, factor: int) -> Any:
     return (x * factor) & _WORD
 
 
-def _mix(x: Tensor) -> Tensor:
+def _mix(x: Any) -> Any:
     x = _multiply(x ^ (x >> 16), _M1)
     x = _multiply(x ^ (x >> 15), _M2)
     return x ^ (x >> 15)
 
 
-def _keys(seed: Tensor, page: Tensor | int) -> tuple[Tensor, Tensor]:
+def _keys(seed: Any, page: Any) -> tuple[Any, Any]:
+    """The two keys of a page, from tensors or from Python's integers."""
     low, high = seed & _WORD, (seed >> 32) & _WORD
     key1 = _mix((_mix(_mix(low ^ _SALT1) ^ high) + page) & _WORD)
     key2 = _mix(_mix(_mix(high ^ _SALT2) ^ low) ^ page)
     return key1, key2
 
 
-def random_bits(seed: Tensor, index: Tensor, page: Tensor | int | None = None) -> Tensor:
+def _keys_op(seed: Tensor) -> Tensor:
+    return torch.tensor(_keys(int(seed.item()), 0), device=seed.device)
+
+
+_library.impl("keys", _keys_op, "CompositeExplicitAutograd")
+torch.library.register_fake("dropact::keys", lambda seed: seed.new_empty(2), lib=_library)
+
+
+def random_bits(seed: Tensor, index: Tensor, *, first_page: bool = False) -> Tensor:
     """32 random bits for each element index.
 
     Args:
         seed: 0-d int64 tensor, any value.
         index: int64 tensor of any shape, values in [0, 2**63).
-        page: ``index >> 32`` where the caller knows it to be one number: the keys are then computed once.
+        first_page: the caller knows that no index reaches 2**32: the keys are then computed once.
 
     Returns:
         int64 tensor of the shape of ``index`` with values in [0, 2**32), a pure function of seed and index.
@@ -106,8 +120,12 @@ def random_bits(seed: Tensor, index: Tensor, page: Tensor | int | None = None) -
     >>> torch.equal(random_bits(seed, index), random_bits(seed, index))
     True
     """
-    key1, key2 = _keys(seed, (index >> 32) & _WORD if page is None else page)
-    h = (index if page == 0 else index & _WORD) ^ key1
+    if first_page:
+        key1, key2 = torch.ops.dropact.keys(seed).unbind() if torch.compiler.is_compiling() else _keys(seed, 0)
+        h = index ^ key1
+    else:
+        key1, key2 = _keys(seed, (index >> 32) & _WORD)
+        h = (index & _WORD) ^ key1
     h = _multiply(h ^ (h >> 16), _M1)
     h = _multiply(h ^ (h >> 15) ^ key2, _M2)
     return h ^ (h >> 15)
@@ -124,7 +142,7 @@ def random_bits_like(seed: Tensor, x: Tensor) -> Tensor:
     >>> torch.equal(random_bits_like(seed, x), random_bits(seed, torch.tensor([0, 2, 1, 3]).view(1, 2, 1, 2)))
     True
     """
-    return random_bits(seed, _storage_index(x), page=0 if x.numel() <= 2**32 else None)
+    return random_bits(seed, _storage_index(x), first_page=x.numel() <= 2**32)
 
 
 def _storage_index(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from dropact import _random
 from dropact.kernels import cpu
 
 # Anything a backend lacks is served by kernels/reference.py.
@@ -38,6 +39,15 @@ def _triton() -> ModuleType | None:
     return cuda
 
 
+def _keys_on_cuda(seed: Tensor) -> Tensor:
+    triton = _triton()
+    # Without Triton there is no compiler for CUDA either; the definition waits for the device, and is right.
+    return _random._keys_op(seed) if triton is None else triton.keys(seed)
+
+
+library.impl("keys", _keys_on_cuda, "CUDA")
+
+
 def backend_for(x: Tensor) -> ModuleType | None:
     """The module of kernels that serves ``x``; ``None``, after one warning, where the torch definition has to."""
     kind = x.device.type
@@ -56,9 +66,9 @@ def backend_for(x: Tensor) -> ModuleType | None:
     return None
 
 
-def traced() -> bool:
-    """Whether somebody needs to see plain torch operations: a compiler, an exporter or a transform of torch.func."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+def transformed() -> bool:
+    """Whether a transform of torch.func is at work: it needs to see plain torch operations."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def _plain(x: Tensor) -> bool:
@@ -68,7 +78,12 @@ def _plain(x: Tensor) -> bool:
 
 def in_place_serves(x: Tensor) -> bool:
     """Whether a kernel may write into ``x``."""
-    return _plain(x) and backend_for(x) is not None and x.stride() == torch.empty_like(x).stride()
+    return (
+        not torch.compiler.is_compiling()
+        and _plain(x)
+        and backend_for(x) is not None
+        and x.stride() == torch.empty_like(x).stride()
+    )
 
 
 def laid_out(x: Tensor, strides: tuple[int, ...]) -> Tensor:
@@ -83,28 +98,42 @@ def on_device(value: float | Tensor, like: Tensor) -> Tensor:
 
 
 class Operator:
-    """An operator of torch: its schema, its computation, its autograd function and its shapes.
+    """An operator of torch: its schema, its torch definition, its kernel, its autograd function and its shapes.
 
-    Called, it is differentiable; ``compute`` is for the inside of autograd functions.
+    Called, it is differentiable; ``compute`` is for the inside of autograd functions. A compiler or exporter is given
+    the autograd function around the torch definition, to trace and fuse.
     """
 
     def __init__(
-        self, schema: str, compute: Callable[..., Any], differentiable: type[Function], fake: Callable[..., Any]
+        self,
+        schema: str,
+        reference: Callable[..., Any],
+        kernel: Callable[..., Any],
+        differentiable: type[Function],
+        fake: Callable[..., Any],
     ) -> None:
         name = schema.partition("(")[0]
         library.define(schema)
-        library.impl(name, compute, "CompositeExplicitAutograd")
+        library.impl(name, self._compute, "CompositeExplicitAutograd")
         library.impl(name, differentiable.apply, "Autograd")
         torch.library.register_fake(f"dropact::{name}", fake, lib=library)
         self._op = getattr(torch.ops.dropact, name).default
-        self._compute, self._apply = compute, differentiable.apply
+        self._reference, self._kernel, self._apply = reference, kernel, differentiable.apply
 
     def __call__(self, *args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return self._apply(*args)
         if not _plain(args[0]):
             return self._op(*args)
         return self._apply(*args) if torch.is_grad_enabled() else self._compute(*args)
 
+    def _compute(self, *args: Any) -> Any:
+        served = backend_for(args[0])
+        return self._reference(*args) if served is None else self._kernel(served, *args)
+
     def compute(self, *args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return self._reference(*args)
         if _plain(args[0]):
             return self._compute(*args)
         with torch._C._AutoDispatchBelowAutograd():

@@ -5,6 +5,7 @@ Backward keeps the seed and nothing else; forward and backward are each other's 
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,27 +13,23 @@ from torch import Tensor
 from torch.autograd import Function
 
 from dropact.kernels import reference
-from dropact.kernels._dispatch import Operator, backend_for, laid_out, on_device, traced
+from dropact.kernels._dispatch import Operator, laid_out, on_device, transformed
 
 
 def choose(a: Tensor, b: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
     """``a`` with probability ``prob``, else ``b``; see :func:`dropact.kernels.reference.choose`."""
-    if traced():
+    if transformed():
         return reference.choose(a, b, seed, prob)
     return forward_op(a, b, seed, on_device(prob, a))
 
 
-def _forward(a: Tensor, b: Tensor, seed: Tensor, prob: Tensor) -> Tensor:
-    if (served := backend_for(a)) is None:
-        return reference.choose(a, b, seed, prob)
+def _forward(served: ModuleType, a: Tensor, b: Tensor, seed: Tensor, prob: Tensor) -> Tensor:
     out = torch.empty_like(a)
     served.choose(laid_out(a, out.stride()), laid_out(b, out.stride()), seed, prob, out)
     return out
 
 
-def _backward(grad: Tensor, seed: Tensor, prob: Tensor) -> tuple[Tensor, Tensor]:
-    if (served := backend_for(grad)) is None:
-        return reference.choose_backward(grad, seed, prob)
+def _backward(served: ModuleType, grad: Tensor, seed: Tensor, prob: Tensor) -> tuple[Tensor, Tensor]:
     to_a, to_b = torch.empty_like(grad), torch.empty_like(grad)
     served.choose_backward(laid_out(grad, to_a.stride()), seed, prob, to_a, to_b)
     return to_a, to_b
@@ -67,12 +64,14 @@ class _Backward(Function):
 
 forward_op = Operator(
     "choose(Tensor a, Tensor b, Tensor seed, Tensor prob) -> Tensor",
+    reference.choose,
     _forward,
     _Forward,
     lambda a, b, seed, prob: torch.empty_like(a),
 )
 backward_op = Operator(
     "choose_backward(Tensor grad, Tensor seed, Tensor prob) -> (Tensor, Tensor)",
+    reference.choose_backward,
     _backward,
     _Backward,
     lambda grad, seed, prob: (torch.empty_like(grad), torch.empty_like(grad)),

@@ -28,13 +28,25 @@ def _mix(x):
 
 
 @triton.jit
-def _word(seed_at, at):
+def _keys(seed_at, page):
     seed = tl.load(seed_at)
     low = (seed & 0xFFFFFFFF).to(tl.uint32)
     high = ((seed >> 32) & 0xFFFFFFFF).to(tl.uint32)
-    page = ((tl.program_id(0).to(tl.int64) * _BLOCK) >> 32).to(tl.uint32)
     key1 = _mix(_mix(_mix(low ^ 0x243F6A88) ^ high) + page)
     key2 = _mix(_mix(_mix(high ^ 0x13198A2E) ^ low) ^ page)
+    return key1, key2
+
+
+@triton.jit
+def _first_keys(seed_at, out_at):
+    key1, key2 = _keys(seed_at, tl.zeros((), tl.uint32))
+    tl.store(out_at, key1.to(tl.int64))
+    tl.store(out_at + 1, key2.to(tl.int64))
+
+
+@triton.jit
+def _word(seed_at, at):
+    key1, key2 = _keys(seed_at, ((tl.program_id(0).to(tl.int64) * _BLOCK) >> 32).to(tl.uint32))
     h = (at & 0xFFFFFFFF).to(tl.uint32) ^ key1
     h = (h ^ (h >> 16)) * 0x21F0AAAD
     h = (h ^ (h >> 15) ^ key2) * 0x735A2D97
@@ -149,6 +161,14 @@ def _bounds(lower: float, upper: float, like: Tensor) -> tuple[Tensor, Any]:
     bounds = torch.full((2,), lower, dtype=torch.float64, device=like.device)
     bounds[1:].fill_(upper - lower)
     return bounds, dtype
+
+
+def keys(seed: Tensor) -> Tensor:
+    """The operator ``dropact::keys``, for compiled code."""
+    out = torch.empty(2, dtype=torch.int64, device=seed.device)
+    with torch.cuda.device_of(seed):
+        _first_keys[(1,)](seed, out, num_warps=1)
+    return out
 
 
 def drop_relu(x: Tensor, seed: Tensor, drop_prob: Tensor, out: Tensor) -> None:

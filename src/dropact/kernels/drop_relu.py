@@ -6,6 +6,7 @@ the gradient passes where the output is not zero.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,12 +14,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 from dropact.kernels import reference
-from dropact.kernels._dispatch import Operator, backend_for, in_place_serves, laid_out, on_device, traced
+from dropact.kernels._dispatch import Operator, backend_for, in_place_serves, laid_out, on_device, transformed
 
 
 def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, inplace: bool = False) -> Tensor:
     """``x`` where positive or dropped, else 0; see :func:`dropact.kernels.reference.drop_relu`."""
-    if traced():
+    if transformed():
         y = reference.drop_relu(x, seed, drop_prob)
     elif inplace and in_place_serves(x):
         return _Inplace.apply(x, seed, on_device(drop_prob, x))
@@ -27,17 +28,13 @@ def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, inplace: bool 
     return x.copy_(y) if inplace else y
 
 
-def _forward(x: Tensor, seed: Tensor, drop_prob: Tensor) -> Tensor:
-    if (served := backend_for(x)) is None:
-        return reference.drop_relu(x, seed, drop_prob)
+def _forward(served: ModuleType, x: Tensor, seed: Tensor, drop_prob: Tensor) -> Tensor:
     out = torch.empty_like(x)
     served.drop_relu(laid_out(x, out.stride()), seed, drop_prob, out)
     return out
 
 
-def _backward(grad: Tensor, y: Tensor) -> Tensor:
-    if (served := backend_for(y)) is None:
-        return reference.drop_relu_backward(grad, y)
+def _backward(served: ModuleType, grad: Tensor, y: Tensor) -> Tensor:
     # In the output's layout, not the gradient's: the BatchNorm behind takes twice as long on mixed layouts.
     out = torch.empty_like(y)
     served.drop_relu_backward(laid_out(grad, out.stride()), laid_out(y, out.stride()), out)
@@ -80,10 +77,15 @@ class _Backward(Function):
 
 forward_op = Operator(
     "drop_relu(Tensor x, Tensor seed, Tensor drop_prob) -> Tensor",
+    reference.drop_relu,
     _forward,
     _Forward,
     lambda x, seed, drop_prob: torch.empty_like(x),
 )
 backward_op = Operator(
-    "drop_relu_backward(Tensor grad, Tensor y) -> Tensor", _backward, _Backward, lambda grad, y: torch.empty_like(y)
+    "drop_relu_backward(Tensor grad, Tensor y) -> Tensor",
+    reference.drop_relu_backward,
+    _backward,
+    _Backward,
+    lambda grad, y: torch.empty_like(y),
 )

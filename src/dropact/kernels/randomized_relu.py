@@ -5,6 +5,7 @@ Backward keeps the output and the seed: the slopes are drawn again where the out
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,12 +13,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 from dropact.kernels import reference
-from dropact.kernels._dispatch import Operator, backend_for, in_place_serves, laid_out, traced
+from dropact.kernels._dispatch import Operator, backend_for, in_place_serves, laid_out, transformed
 
 
 def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float, inplace: bool = False) -> Tensor:
     """``x`` where positive, else ``slope * x``; see :func:`dropact.kernels.reference.randomized_relu`."""
-    if traced():
+    if transformed():
         y = reference.randomized_relu(x, seed, lower, upper)
     elif inplace and in_place_serves(x):
         return _Inplace.apply(x, seed, lower, upper)
@@ -26,17 +27,13 @@ def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float, inplace
     return x.copy_(y) if inplace else y
 
 
-def _forward(x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
-    if (served := backend_for(x)) is None:
-        return reference.randomized_relu(x, seed, lower, upper)
+def _forward(served: ModuleType, x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
     out = torch.empty_like(x)
     served.randomized_relu(laid_out(x, out.stride()), seed, lower, upper, out)
     return out
 
 
-def _backward(grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
-    if (served := backend_for(y)) is None:
-        return reference.randomized_relu_backward(grad, y, seed, lower, upper)
+def _backward(served: ModuleType, grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
     out = torch.empty_like(y)
     served.randomized_relu_backward(laid_out(grad, out.stride()), laid_out(y, out.stride()), seed, lower, upper, out)
     return out
@@ -81,12 +78,14 @@ class _Backward(Function):
 
 forward_op = Operator(
     "randomized_relu(Tensor x, Tensor seed, float lower, float upper) -> Tensor",
+    reference.randomized_relu,
     _forward,
     _Forward,
     lambda x, seed, lower, upper: torch.empty_like(x),
 )
 backward_op = Operator(
     "randomized_relu_backward(Tensor grad, Tensor y, Tensor seed, float lower, float upper) -> Tensor",
+    reference.randomized_relu_backward,
     _backward,
     _Backward,
     lambda grad, y, seed, lower, upper: torch.empty_like(y),

@@ -110,7 +110,7 @@ def _coarse_mask(x: Tensor, seed: Tensor, drop_prob: float | Tensor, granularity
     shared_from = {"channel": 2, "sample": 1, "layer": 0}[granularity]
     shape = [size if d < shared_from else 1 for d, size in enumerate(x.shape)]
     units = shape[0] * (shape[1] if x.dim() > 1 else 1) if shape else 1
-    bits = random_bits(seed, torch.arange(units, device=x.device))
+    bits = random_bits(seed, torch.arange(units, device=x.device), first_page=True)
     return is_chosen(bits, drop_prob).view(shape)
 
 
