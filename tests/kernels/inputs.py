@@ -1,0 +1,24 @@
+"""What every backend is compared on: awkward sizes, awkward numbers, every dtype, the ends of the probability."""
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SIZES = (0, 1, 15, 4095, 4096, 4097, 3 * 4096 + 5, 70_001)
+PROBABILITIES = (0.0, 1e-9, 0.05, 0.5, 0.95, 1.0)
+SPECIAL = (0.0, -0.0, float("nan"), float("inf"), -float("inf"), 1e-45, -1e-45, 6e-8, -6e-8, 5e-324, -5e-324, 1.0, -1.0)
+
+
+def awkward(size: int, dtype: torch.dtype, offset: int = 0) -> Tensor:
+    """Random numbers with every special value among them, in storage that starts ``offset`` elements in."""
+    x = torch.randn(size + offset, dtype=torch.float64).to(dtype)[offset:]
+    special = torch.tensor(SPECIAL, dtype=torch.float64).to(dtype)[:size]
+    x[: len(special)] = special
+    return x
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Equal words, but for NaN, whose payload no law fixes."""
+    word = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]
+    equal = (a.view(word) == b.view(word)) | (a.isnan() & b.isnan())
+    return a.shape == b.shape and bool(equal.all())
