@@ -108,7 +108,10 @@ FAULTY = {
         _rrelu,
     ),
     "low_precision_mask": _faulty(
-        "low_precision_mask", lambda x: torch.where(torch.rand_like(x) < P, x, x.relu()), _slope, _drop
+        "low_precision_mask",  # on a grid of 2**-8, .001 comes out as .0039
+        lambda x: torch.where(torch.rand_like(x) < 0.001, x, x.relu()),
+        lambda x: F.leaky_relu(x, 0.001),
+        ROWS[1],
     ),
     "eval_returns_nothing": _faulty(
         "eval_returns_nothing", lambda x: torch.where(_mask(x), x, x.relu()), lambda x: None, _drop

@@ -41,8 +41,6 @@ def test_every_law_is_applied():
 
 @BY_ROW
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-# torch's own: it warns of the deprecation of what torch.func and torch.export still use
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_law(law, row):
     law(row)
 

@@ -118,14 +118,14 @@ class Operator:
         library.impl(name, differentiable.apply, "Autograd")
         torch.library.register_fake(f"dropact::{name}", fake, lib=library)
         self._op = getattr(torch.ops.dropact, name).default
-        self._reference, self._kernel, self._apply = reference, kernel, differentiable.apply
+        self._reference, self._kernel, self._function = reference, kernel, differentiable
 
     def __call__(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():
-            return self._apply(*args)
+            return self._function.apply(*args)
         if not _plain(args[0]):
             return self._op(*args)
-        return self._apply(*args) if torch.is_grad_enabled() else self._compute(*args)
+        return self._function.apply(*args) if torch.is_grad_enabled() else self._compute(*args)
 
     def _compute(self, *args: Any) -> Any:
         served = backend_for(args[0])
