@@ -17,6 +17,7 @@ setup(
         Extension(
             "dropact.kernels._cpu",
             ["src/dropact/kernels/_cpu.c"],
+            depends=["src/dropact/kernels/_cpu_loops.h"],
             extra_compile_args=flags,
             libraries=[] if sys.platform == "win32" else ["m"],
             py_limited_api=True,

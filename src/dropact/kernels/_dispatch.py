@@ -57,9 +57,14 @@ def backend_for(x: Tensor) -> ModuleType | None:
         return triton
     if kind in ("cpu", "cuda") and kind not in _warned:
         _warned.add(kind)
-        what = "Triton cannot be imported" if kind == "cuda" else f"no C kernel for {x.dtype}: {cpu.description}"
+        if kind == "cuda":
+            why = "Triton cannot be imported"
+        elif cpu.extension is None:
+            why = f"the C extension was not built: {cpu.description}; with a C compiler at hand, install dropact again"
+        else:
+            why = f"this compiler's build has none for {x.dtype}"
         warnings.warn(
-            f"dropact's fused {kind} operations are not available ({what}). The torch definition serves: the same "
+            f"dropact's fused {kind} operations are not available ({why}). The torch definition serves: the same "
             "results, several times slower",
             stacklevel=2,
         )
