@@ -32,6 +32,7 @@
 #define BLOCK 4096 /* elements; divides a page */
 #define M1 0x21F0AAADu
 #define M2 0x735A2D97u
+#define M3 0x31848BABu
 
 typedef struct {
     uint32_t start, two;
@@ -59,7 +60,8 @@ INLINE uint32_t word(Keys k, uint32_t j)
 {
     uint32_t h = (k.start ^ j) * M1;
     h = (h ^ (h >> 15) ^ k.two) * M2;
-    return h ^ (h >> 15);
+    h = (h ^ (h >> 15)) * M3;
+    return h ^ (h >> 14);
 }
 
 /* ---- one job: a range of blocks of a dense tensor ---- */

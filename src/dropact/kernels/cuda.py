@@ -50,7 +50,8 @@ def _word(seed_at, at):
     h = (at & 0xFFFFFFFF).to(tl.uint32) ^ key1
     h = (h ^ (h >> 16)) * 0x21F0AAAD
     h = (h ^ (h >> 15) ^ key2) * 0x735A2D97
-    return h ^ (h >> 15)
+    h = (h ^ (h >> 15)) * 0x31848BAB
+    return h ^ (h >> 14)
 
 
 @triton.jit
