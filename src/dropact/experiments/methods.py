@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropact.experiments.errors import ConfigError
+from dropact.methods import DropActivation, RandomizedReLU
+from dropact.surgery import convert_
 
 Options = Mapping[str, float]
 
@@ -38,14 +40,10 @@ def _dropout(network: nn.Module, options: Options) -> None:
 
 
 def _randomized_relu(network: nn.Module, options: Options) -> None:
-    from dropact import RandomizedReLU, convert_
-
     convert_(network, RandomizedReLU(lower=options["lower"], upper=options["upper"]))
 
 
 def _drop_activation(network: nn.Module, options: Options) -> None:
-    from dropact import DropActivation, convert_
-
     convert_(network, DropActivation(drop_prob=options["drop_prob"]))
 
 
