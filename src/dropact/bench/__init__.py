@@ -1,0 +1,28 @@
+"""What an activation costs: operations and training steps timed side by side, as ratios to plain ReLU."""
+
+from dropact.bench.contestants import NAMES
+from dropact.bench.machine import environment
+from dropact.bench.plan import Case, Plan, measure
+from dropact.bench.record import Figure, Row, Table, claim_file, document
+from dropact.bench.saved import Kept, kept_for_backward
+from dropact.bench.terminal import show_head, show_summary, show_table
+from dropact.bench.timing import Effort
+
+__all__ = [
+    "NAMES",
+    "Case",
+    "Effort",
+    "Figure",
+    "Kept",
+    "Plan",
+    "Row",
+    "Table",
+    "claim_file",
+    "document",
+    "environment",
+    "kept_for_backward",
+    "measure",
+    "show_head",
+    "show_summary",
+    "show_table",
+]

@@ -1,0 +1,83 @@
+"""Who is timed: ours, torch's own, and the mask arithmetic of the paper's authors."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dropact.functional import drop_activation, randomized_relu
+from dropact.methods import DropActivation, RandomizedReLU
+from dropact.surgery import convert_
+
+DROP_PROB = 0.05
+BASELINE = "relu"
+
+
+def mask_arithmetic(x: Tensor) -> Tensor:
+    """Drop-Activation as the authors' repository computes it: a float mask, and both branches for every element.
+
+    >>> x = torch.ones(3)
+    >>> mask_arithmetic(x)
+    tensor([1., 1., 1.])
+    """
+    mask = torch.bernoulli(torch.full_like(x, 1 - DROP_PROB))
+    return mask * F.relu(x) + (1 - mask) * x
+
+
+class MaskArithmetic(nn.Module):
+    """`mask_arithmetic` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return mask_arithmetic(x)
+
+
+def _in_place_of_relu(layer: Callable[[], nn.Module]) -> Callable[[nn.Module], None]:
+    def change(network: nn.Module) -> None:
+        convert_(network, lambda activation: layer())
+
+    return change
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row: how tables call it, the operation, and how a network of ReLUs comes to use it (None: no step)."""
+
+    label: str
+    operation: Callable[[Tensor], Tensor]
+    convert: Callable[[nn.Module], object] | None = None
+
+
+# Plain functions rather than partials: a compiler caches by code object.
+CANDIDATES: Mapping[str, Candidate] = {
+    "relu": Candidate("F.relu", F.relu, lambda network: None),
+    "leaky_relu": Candidate("F.leaky_relu", lambda x: F.leaky_relu(x, DROP_PROB)),
+    "rrelu": Candidate("F.rrelu", lambda x: F.rrelu(x, training=True), _in_place_of_relu(nn.RReLU)),
+    "dropout": Candidate("F.dropout", lambda x: F.dropout(x, DROP_PROB)),
+    "mask_arithmetic": Candidate("mask arithmetic", mask_arithmetic, _in_place_of_relu(MaskArithmetic)),
+    "drop_activation": Candidate(
+        "drop_activation",
+        lambda x: drop_activation(x, DROP_PROB),
+        lambda network: convert_(network, DropActivation(DROP_PROB)),
+    ),
+    "randomized_relu": Candidate(
+        "randomized_relu", randomized_relu, lambda network: convert_(network, RandomizedReLU())
+    ),
+    "gelu": Candidate("F.gelu", F.gelu),
+    "drop_activation_gelu": Candidate("drop_activation, gelu", lambda x: drop_activation(x, DROP_PROB, "gelu")),
+}
+NAMES = tuple(CANDIDATES)
+
+
+def chosen(only: tuple[str, ...], *, step: bool) -> list[str]:
+    """The names in the table's order: all or `only` these, those that have a step if `step`, the baseline always.
+
+    >>> chosen(("drop_activation", "gelu"), step=True)
+    ['relu', 'drop_activation']
+    """
+    return [
+        name
+        for name, candidate in CANDIDATES.items()
+        if (not only or name in only or name == BASELINE) and not (step and candidate.convert is None)
+    ]

@@ -1,0 +1,113 @@
+"""What a benchmark leaves: tables of rows, and the JSON document they make."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dropact.bench.saved import Kept
+from dropact.experiments.errors import RecordError
+
+FORMAT = "dropact bench 1"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Median time of a call, and its ratio to the baseline's with a 95 % interval."""
+
+    microseconds: float
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One target held against what was measured."""
+
+    text: str
+    value: float
+    bound: float
+    at_least: bool
+    met: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contestant: a figure per part, what it keeps for backward, and the targets it has."""
+
+    name: str
+    label: str
+    figures: Mapping[str, Figure]
+    kept: Kept | None = None
+    verdicts: Sequence[Verdict] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Contestants measured together. `noise` says why the figures deserve doubt, `left_out` who could not run."""
+
+    what: str
+    mode: str
+    dtype: str
+    shape: tuple[int, ...]
+    layout: str
+    backend: str
+    rounds: int
+    calls: int
+    rows: Sequence[Row]
+    noise: Sequence[str]
+    left_out: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        size = "×".join(map(str, self.shape))
+        return f"{self.what}, {self.mode}: {self.dtype}, {size}, {self.layout}"
+
+
+def document(environment: Mapping[str, Any], tables: Sequence[Table], complete: bool) -> str:
+    """The JSON text of a benchmark.
+
+    >>> import json
+    >>> sorted(json.loads(document({"threads": 2}, [], complete=True)))
+    ['complete', 'environment', 'format', 'noisy', 'tables']
+    """
+    noisy = bool(environment.get("noise")) or any(table.noise for table in tables)
+    content = {
+        "format": FORMAT,
+        "complete": complete,
+        "noisy": noisy,
+        "environment": dict(environment),
+        "tables": [asdict(table) for table in tables],
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def claim_file(path: Path) -> None:
+    """Makes sure that `path` can take the record, before anything is measured; writes nothing.
+
+    >>> claim_file(Path("not-there") / "bench.json")
+    Traceback (most recent call last):
+    dropact.experiments.errors.RecordError: --json: the folder not-there is not there
+
+    Raises:
+        RecordError: no such folder, a directory, or a file that is not a record of `dropact bench`.
+    """
+    if not path.parent.is_dir():
+        what = "is not a folder" if path.parent.exists() else "is not there"
+        raise RecordError(f"--json: the folder {path.parent} {what}")
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not an ordinary file"
+        raise RecordError(f"--json: {path} is {what}, accepted: the name of a file to write")
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise RecordError(
+            f"--json: {path} holds something other than a record of `dropact bench`; it was left as it is, "
+            "accepted: a new name or an earlier record"
+        )

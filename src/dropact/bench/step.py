@@ -1,0 +1,58 @@
+"""A whole training step of a ResNet-20: bfloat16 autocast, channels_last, SGD with momentum, data in memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dropact.bench.contestants import CANDIDATES
+from dropact.bench.timing import Contestant, Mark
+from dropact.experiments.models import build_network
+
+STEP_PARTS = {"step": (0, 1)}
+
+
+def step_contestants(names: Sequence[str], device: str, batch: int, *, compiled: bool) -> dict[str, Contestant]:
+    """One step each: gradients dropped, forward, loss, backward, update; same first weights and images for all.
+
+    >>> steps = step_contestants(["relu"], "cpu", batch=2, compiled=False)
+    >>> marks = []
+    >>> steps["relu"](lambda: marks.append("mark"))
+    >>> len(marks)
+    2
+    """
+    generator = torch.Generator(device).manual_seed(0)
+    images = torch.randn(batch, 3, 32, 32, generator=generator, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch,), generator=generator, device=device)
+    return {name: _contestant(_network(name, device), images, labels, compiled) for name in names}
+
+
+def _network(name: str, device: str) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_network("resnet-20")
+    convert = CANDIDATES[name].convert
+    if convert is None:
+        raise ValueError(f"{name} has no training step")
+    convert(network)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _contestant(network: nn.Module, images: Tensor, labels: Tensor, compiled: bool) -> Contestant:
+    # The rate is too small to lead the networks to activations of their own, whose sparsity might have another price.
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=True)
+    model: Any = torch.compile(network, dynamic=False) if compiled else network
+
+    def call(mark: Mark) -> None:
+        mark()
+        optimiser.zero_grad()
+        with torch.autocast(images.device.type, torch.bfloat16):
+            loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimiser.step()
+        mark()
+
+    return call

@@ -1,0 +1,93 @@
+"""The benchmark on a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dropact.bench.machine import falls_back
+from dropact.bench.record import Figure, Row, Table, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LEGEND = (
+    "Times are medians over interleaved rounds; × is the median ratio to F.relu of the same round and mode, with its "
+    "95 % interval. Kept: bytes per element held for backward, of the input + of the output + beyond both."
+)
+
+
+def show_head(environment: Mapping[str, Any], console: "Console") -> None:
+    """What serves and on what; loudly, where it is not a kernel of ours."""
+    packages = environment["packages"]
+    machine = environment["accelerator"] or f"{environment['processor']}, {environment['cores']} cores"
+    console.print(
+        f"Backend: {environment['backend']}. {machine}, threads {environment['threads']}, torch {packages['torch']}, "
+        f"revision {environment['git_revision'] or 'unknown'}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    if falls_back(environment["backend"]):
+        console.print("[bold red]THE TORCH DEFINITION SERVES: these are not the figures of the fused kernels[/]")
+    if environment["noise"]:
+        console.print(f"[bold yellow]NOISY:[/] {'; '.join(environment['noise'])}", highlight=False, soft_wrap=True)
+
+
+def show_table(table: Table, console: "Console") -> None:
+    """One case, a contestant a row."""
+    from rich.markup import escape
+    from rich.table import Table as Grid
+
+    title = f"{table.title} ({table.rounds} rounds"
+    title += f", {table.calls} calls a turn)" if table.calls > 1 else ")"
+    if falls_back(table.backend):
+        title += f"\nTHE TORCH DEFINITION SERVES, no kernel: {table.backend}"
+    if table.noise:
+        title += f"\nNOISY: {'; '.join(table.noise)}"
+    grid = Grid(title=escape(title), title_justify="left")
+    parts = list(table.rows[0].figures) if table.rows else []
+    grid.add_column("")
+    for part in parts:
+        grid.add_column(f"{part}\n× F.relu", justify="right", no_wrap=True)
+        grid.add_column("\nµs", justify="right", no_wrap=True)
+    with_kept = any(row.kept for row in table.rows)
+    if with_kept:
+        grid.add_column("kept\nin+out+more", justify="right")
+    grid.add_column("target")
+    for row in table.rows:
+        cells = [row.label]
+        for part in parts:
+            cells += [_ratio(row.figures[part]), f"{row.figures[part].microseconds:,.0f}"]
+        if with_kept:
+            cells.append(_kept(row))
+        grid.add_row(*map(escape, cells), "\n".join(map(_verdict, row.verdicts)))
+    console.print(grid)
+    for name, why in table.left_out.items():
+        console.print(f"[bold]Left out:[/bold] {escape(name)}: {escape(why)}", highlight=False)
+
+
+def show_summary(tables: Sequence[Table], console: "Console") -> None:
+    """How many targets are met, each missed one in a line, and how to read the tables."""
+    held = [(table, row, verdict) for table in tables for row in table.rows for verdict in row.verdicts]
+    missed = [(table, row, verdict) for table, row, verdict in held if not verdict.met]
+    if held:
+        noisy = ", on a noisy machine" if any(table.noise for table in tables) else ""
+        console.print(f"Targets: {len(held) - len(missed)} met, {len(missed)} missed{noisy}.", highlight=False)
+    for table, row, verdict in missed:
+        line = f"  missed: {row.label}, {table.title}: {verdict.text} ({verdict.value:.2f})"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(LEGEND, style="dim", highlight=False)
+
+
+def _ratio(figure: Figure) -> str:
+    return f"{figure.ratio:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+
+
+def _kept(row: Row) -> str:
+    if row.kept is None:
+        return ""
+    return " + ".join(f"{round(value, 2):g}" for value in (row.kept.input, row.kept.output, row.kept.more))
+
+
+def _verdict(verdict: Verdict) -> str:
+    word = "[green]met[/]" if verdict.met else "[bold red]missed[/]"
+    return f"{verdict.text}: {word}" + (f" ({verdict.value:.2f})" if verdict.at_least else "")

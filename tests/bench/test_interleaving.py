@@ -1,0 +1,124 @@
+"""Turns, rounds and marks, on a clock that only moves when a contestant says so."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from dropact.bench.timing import Effort, WallClock, calls_per_turn, interleave, order, turn
+
+PARTS = {"forward": (0, 1), "backward": (1, 2), "both": (0, 2)}
+
+
+class FakeClock:
+    """Reads and moves one made-up time."""
+
+    def __init__(self):
+        self.time = 100.0
+        self.marks = []
+
+    def mark(self):
+        self.marks.append(self.time)
+
+    def read(self):
+        marks, self.marks = self.marks, []
+        return marks
+
+    def now(self):
+        return self.time
+
+
+def worker(clock, name, forward, backward, log):
+    """A contestant that takes `forward` and `backward` seconds, and 1000 more outside its marks."""
+
+    def call(mark):
+        log.append(name)
+        clock.time += 500
+        mark()
+        clock.time += forward
+        mark()
+        clock.time += backward
+        mark()
+        clock.time += 500
+
+    return call
+
+
+def field(clock, log):
+    return {name: worker(clock, name, *seconds, log) for name, seconds in SECONDS.items()}
+
+
+SECONDS = {"a": (1.0, 2.0), "b": (3.0, 5.0), "c": (0.5, 0.25)}
+
+
+def test_each_part_is_what_lies_between_its_marks():
+    clock, log = FakeClock(), []
+    samples = interleave(field(clock, log), clock, PARTS, Effort(rounds=4, warmup=2, seconds=1e9))
+    for name, (forward, backward) in SECONDS.items():
+        assert samples[name] == {
+            "forward": [forward] * 4,
+            "backward": [backward] * 4,
+            "both": [forward + backward] * 4,
+        }
+
+
+@pytest.mark.parametrize(("calls", "lead_in"), [(1, False), (1, True), (3, True)])
+def test_everyone_has_one_turn_per_round_after_the_warm_up(calls, lead_in):
+    clock, log = FakeClock(), []
+    effort = Effort(rounds=6, warmup=2, seconds=1e9)
+    interleave(field(clock, log), clock, PARTS, effort, calls=calls, lead_in=lead_in)
+    per_turn = calls + lead_in
+    assert log[:6] == ["a", "b", "c"] * 2
+    turns = log[6:]
+    assert len(turns) == 6 * 3 * per_turn
+    for number in range(6):
+        of_round = turns[number * 3 * per_turn : (number + 1) * 3 * per_turn]
+        assert of_round == [name for i in order(3, number) for name in ["abc"[i]] * per_turn]
+
+
+@pytest.mark.parametrize("contestants", [1, 2, 3, 4, 5, 8, 9])
+def test_nobody_is_favoured_by_the_order(contestants):
+    """Everyone in every place, and behind every other one, equally often."""
+    rounds = [order(contestants, number) for number in range(2 * contestants)]
+    assert all(sorted(places) == list(range(contestants)) for places in rounds)
+    for place in range(contestants):
+        assert set(Counter(places[place] for places in rounds).values()) == {2}
+    if contestants > 1:
+        behind = Counter(pair for places in rounds for pair in pairwise(places))
+        assert len(behind) == contestants * (contestants - 1)
+        assert set(behind.values()) == {2}
+
+
+def test_a_budget_ends_the_rounds_but_not_before_the_least():
+    clock, log = FakeClock(), []
+    a_round = 3 * 2 * 1000 + 2 * (3 + 8 + 0.75)  # with the untimed calls
+    counted = {}
+    for seconds in (1e-3, 3.5 * a_round, 1e9):
+        effort = Effort(rounds=7, warmup=1, least=2, seconds=seconds)
+        counted[seconds] = len(interleave(field(clock, log), clock, PARTS, effort, now=clock.now)["a"]["both"])
+    assert list(counted.values()) == [2, 4, 7]
+
+
+def test_the_median_of_a_turn_is_that_of_its_calls_without_the_first():
+    clock, lengths = FakeClock(), iter([99.0, 5.0, 1.0, 2.0])
+
+    def call(mark):
+        mark()
+        clock.time += next(lengths)
+        mark()
+
+    assert turn(call, clock, {"all": (0, 1)}, calls=3, lead_in=True) == {"all": 2.0}
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(1.0, 1), (1e-3, 1), (3e-4, 3), (1e-6, 10), (0.0, 10)])
+def test_short_calls_are_repeated_within_a_turn(seconds, calls):
+    clock = FakeClock()
+    clock.time = 0.0
+    assert calls_per_turn(worker(clock, "a", seconds, 0.0, []), clock) == calls
+
+
+def test_the_wall_clock_forgets_what_it_has_told():
+    clock = WallClock()
+    clock.mark()
+    assert len(clock.read()) == 1
+    assert clock.read() == []

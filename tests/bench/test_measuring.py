@@ -1,0 +1,158 @@
+"""Cases, contestants, verdicts and the watch on the machine. No test asserts how long anything takes."""
+
+import io
+import warnings
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+from torch.nn import functional as F
+
+from dropact import DropActivation, RandomizedReLU
+from dropact.bench import Effort, Plan, environment, measure, show_head, show_summary, show_table
+from dropact.bench.contestants import CANDIDATES, MaskArithmetic, mask_arithmetic
+from dropact.bench.machine import Watch, noise
+from dropact.bench.plan import STEP
+from dropact.bench.record import Verdict
+from dropact.bench.saved import Kept
+from dropact.bench.step import _network
+from dropact.bench.targets import LARGE, SMALL, STEP_IMAGES, kept_verdicts, verdicts
+from dropact.kernels import _dispatch, cpu
+
+QUICK = Effort(rounds=2, seconds=5.0, warmup=0)
+
+
+def shown(show, *args):
+    console = Console(file=io.StringIO(), width=200)
+    show(*args, console)
+    return console.file.getvalue()
+
+
+def test_the_cases_are_the_ones_asked_for():
+    cases = Plan().cases()
+    operations = [(c.mode, c.shape, c.dtype, c.layout) for c in cases if c.what != STEP]
+    assert len(set(operations)) == len(operations) == 16
+    steps = [(c.mode, c.shape, c.dtype, c.layout) for c in cases if c.what == STEP]
+    assert steps == [(mode, STEP_IMAGES, "bfloat16", "channels_last") for mode in ("eager", "compiled")]
+    assert [c.layout for c in Plan(shapes=((3, 4),), dtypes=("float32",), step=False).cases()] == ["contiguous"] * 2
+
+
+def test_mask_arithmetic_is_drop_activation():
+    x = torch.linspace(-1, 1, 20_000)
+    y = mask_arithmetic(x)
+    dropped = y != F.relu(x)
+    assert torch.equal(y, torch.where(dropped, x, F.relu(x)))
+    assert 0.03 < dropped[x < 0].float().mean() < 0.07  # 0.05 ± 9 standard deviations
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("relu", nn.ReLU),
+        ("rrelu", nn.RReLU),
+        ("mask_arithmetic", MaskArithmetic),
+        ("drop_activation", DropActivation),
+        ("randomized_relu", RandomizedReLU),
+    ],
+)
+def test_every_site_of_the_step_has_the_activation_and_all_begin_alike(name, layer):
+    torch.manual_seed(1)
+    network = _network(name, "cpu")
+    assert network.training
+    sites = [m for m in network.modules() if isinstance(m, (nn.ReLU, nn.RReLU, MaskArithmetic, DropActivation, layer))]
+    assert [type(site) for site in sites] == [layer] * 19
+    plain = _network("relu", "cpu").state_dict()
+    assert all(torch.equal(value, plain[key]) for key, value in network.state_dict().items())
+
+
+def test_a_step_trains():
+    from dropact.bench.step import _contestant
+
+    network = _network("drop_activation", "cpu")
+    before = [p.clone() for p in network.parameters()]
+    _contestant(network, torch.randn(4, 3, 32, 32), torch.arange(4), compiled=False)(lambda: None)
+    assert all(not torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
+
+
+def test_a_contestant_that_cannot_run_is_left_out_with_its_reason(monkeypatch):
+    def broken(x):
+        raise NotImplementedError("no kernel for this\nand more")
+
+    monkeypatch.setitem(CANDIDATES, "rrelu", type(CANDIDATES["rrelu"])("F.rrelu", broken))
+    plan = Plan(shapes=((2, 3),), dtypes=("float32",), only=("rrelu", "leaky_relu"), effort=QUICK)
+    table = measure(plan.cases()[0], plan)
+    assert [row.name for row in table.rows] == ["relu", "leaky_relu"]
+    assert table.left_out == {"rrelu": "NotImplementedError: no kernel for this"}
+    assert "rrelu: NotImplementedError: no kernel for this" in shown(show_table, table)
+
+
+def test_without_a_baseline_there_is_no_table_but_a_reason(monkeypatch):
+    def broken(x):
+        raise RuntimeError("[compiler] not found")
+
+    monkeypatch.setitem(CANDIDATES, "relu", type(CANDIDATES["relu"])("F.relu", broken))
+    plan = Plan(shapes=((2, 3),), dtypes=("float32",), only=("relu",), effort=QUICK)
+    table = measure(plan.cases()[0], plan)
+    assert (table.rows, table.rounds) == ((), 0)
+    assert "[compiler] not found" in shown(show_table, table)
+    assert shown(show_summary, [table]).startswith("Times are medians")
+
+
+def test_the_fallback_is_said_loudly(monkeypatch):
+    monkeypatch.setattr(cpu, "extension", None)
+    monkeypatch.setattr(cpu, "description", "no compiler here")
+    monkeypatch.setattr(_dispatch, "_warned", set())
+    plan = Plan(shapes=((2, 3),), dtypes=("float32",), only=("drop_activation",), effort=QUICK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = measure(plan.cases()[0], plan)
+    assert table.backend == "torch (no compiler here)"
+    assert "THE TORCH DEFINITION SERVES" in shown(show_table, table)
+    assert "THE TORCH DEFINITION SERVES" in shown(show_head, environment("cpu", "dropact bench"))
+
+
+def met(name, mode, dtype, shape, **both):
+    found = verdicts(name, mode, dtype, shape, {name: {"both": [value] * 3} for name, value in both.items()})
+    return [(verdict.bound, verdict.met) for verdict in found]
+
+
+def test_the_targets_of_an_operation():
+    times = {"relu": 1.0, "rrelu": 5.5, "mask_arithmetic": 6.5, "drop_activation": 1.1, "randomized_relu": 1.3}
+    ours = ("drop_activation", "eager")
+    assert met(*ours, "float32", LARGE, **times) == [(1.12, True), (5.0, True), (6.0, False)]
+    assert met(*ours, "bfloat16", LARGE, **times) == [(1.0, False), (12.0, False), (6.0, False)]
+    assert met(*ours, "bfloat16", SMALL, **times)[0] == (1.4, True)
+    assert met("randomized_relu", "eager", "float32", LARGE, **times) == [(1.3, True)]
+    assert met("drop_activation", "compiled", "float32", LARGE, **times) == []
+    assert met(*ours, "float32", (2, 3), **times) == []
+    assert met(*ours, "float32", LARGE, relu=1.0, drop_activation=2.0) == [(1.12, False)]
+
+
+def test_the_targets_of_a_step_and_of_memory():
+    samples = {name: {"step": [value] * 3} for name, value in {"relu": 1.0, "drop_activation": 1.03}.items()}
+    assert [
+        (mode, [(v.bound, v.met) for v in verdicts("drop_activation", mode, "bfloat16", STEP_IMAGES, samples)])
+        for mode in ("eager", "compiled")
+    ] == [("eager", [(1.02, False)]), ("compiled", [(1.05, True)])]
+    plan = Plan(shapes=((64, 64),), dtypes=("float32",), only=("drop_activation",), effort=QUICK)
+    (verdict,) = measure(plan.cases()[0], plan).rows[1].verdicts
+    assert verdict == Verdict("0 bytes kept beyond the output", 0.0, 0.0, at_least=False, met=True)
+    assert kept_verdicts("mask_arithmetic", "eager", Kept(0.0, 0.0, 12.0)) == []
+    assert not kept_verdicts("drop_activation", "eager", Kept(4.0, 0.0, 0.0))[0].met
+    assert not kept_verdicts("drop_activation_gelu", "eager", Kept(4.0, 4.0, 0.0))[0].met
+
+
+def test_the_watch_counts_the_work_of_others():
+    busy, own, now = iter([100.0, 107.0]), iter([10.0, 13.0]), iter([0.0, 8.0])
+    with Watch(lambda: next(busy), lambda: next(own), lambda: next(now)) as watch:
+        pass
+    assert watch.others == 0.5
+    with Watch(lambda: None) as blind:
+        pass
+    assert blind.others is None
+
+
+def test_noise_is_named():
+    assert noise(None, 0.0) == noise(0.05, 0.1) == []
+    assert len(noise(0.2, 0.3)) == 2
