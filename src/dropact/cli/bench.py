@@ -1,0 +1,131 @@
+"""`dropact bench`: what an activation costs, as a ratio to plain ReLU."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dropact.cli.options import command_line
+from dropact.cli.parser import UsageError
+
+if TYPE_CHECKING:
+    from dropact.bench import Plan, Table
+
+DESCRIPTION = """\
+Times Drop-Activation, RandomizedReLU and their rivals, forward, backward and both, and a whole training step of a
+ResNet-20, eager and compiled; all in one process, in turns, as ratios to F.relu of the same mode. One table per mode,
+shape, dtype and memory format, with the project's targets beside the ratios. Takes up to twenty minutes: run it alone,
+as anything else on the machine shows in the figures. The tables say so where it was not quiet.
+"""
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+MOST_ELEMENTS = 2**28  # several tensors of that size are alive at a time
+
+
+def add_parser(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "bench",
+        help="time the operations and a training step against ReLU",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES, help="of the operations (default: float32 bfloat16)")
+    parser.add_argument("--shape", nargs="+", type=shape, help="of the operations (128x64x32x32 128x64x8x8)")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="these, beside relu (default: all)")
+    parser.add_argument("--rounds", type=int, help="turns of each contestant per table (50)")
+    parser.add_argument("--seconds", type=float, help="stop a table after this long, but not before 5 rounds (40)")
+    parser.add_argument("--threads", type=int, help="threads of torch (torch's own choice)")
+    parser.add_argument("--no-operations", action="store_true", help="leave the single operations out")
+    parser.add_argument("--no-step", action="store_true", help="leave the training step out")
+    parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, help="also compiled (default: yes)")
+    parser.add_argument("--quick", action="store_true", help="only to see that it works: tiny, 3 rounds, eager")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures in FILE")
+    parser.set_defaults(run=run)
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Sizes separated by x.
+
+    >>> shape("128x64x8x8")
+    (128, 64, 8, 8)
+
+    Raises:
+        argparse.ArgumentTypeError: not positive whole numbers, or more than 2**28 elements.
+    """
+    parts = text.split("x")
+    sizes = tuple(int(part) for part in parts if part.isascii() and part.isdecimal())
+    if len(sizes) < len(parts) or not 0 < math.prod(sizes) <= MOST_ELEMENTS:
+        accepted = "sizes such as 128x64x32x32, of at least 1 and at most 2**28 elements together"
+        raise argparse.ArgumentTypeError(f"got {text!r}, accepted: {accepted}")
+    return sizes
+
+
+def run(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from dropact.bench import claim_file, document, environment, measure, show_head, show_summary, show_table
+    from dropact.experiments.files import write_text
+
+    plan = plan_of(args)
+    if args.json is not None:
+        claim_file(args.json)
+    console, progress = Console(), Console(stderr=True)
+    if not console.is_terminal:
+        console = Console(width=160)
+    about = environment(plan.device, command_line(args))
+    show_head(about, console)
+    cases = plan.cases()
+    tables: list[Table] = []
+    try:
+        for case in cases:
+            with progress.status(f"{len(tables) + 1} of {len(cases)}: {case.what}, {case.mode}, {case.dtype}"):
+                tables.append(measure(case, plan))
+            show_table(tables[-1], console)
+            if args.json is not None:
+                write_text(args.json, document(about, tables, complete=len(tables) == len(cases)))
+    except KeyboardInterrupt:
+        kept = f"; they are in {args.json}" if tables and args.json is not None else ""
+        progress.print(f"dropact: stopped after {len(tables)} of {len(cases)} tables{kept}", markup=False)
+        raise SystemExit(130) from None
+    show_summary(tables, console)
+
+
+def plan_of(args: argparse.Namespace) -> "Plan":
+    """What the words on the command line ask for, checked; sets the number of threads."""
+    import torch
+
+    from dropact.bench import NAMES, Effort, Plan
+
+    unknown = [name for name in args.only if name not in NAMES]
+    if unknown:
+        raise UsageError(f"--only: got {unknown[0]!r}, accepted: {', '.join(NAMES)}")
+    for name in ("rounds", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name}: got {value}, accepted: a whole number of at least 1")
+    if args.seconds is not None and not 0 < args.seconds < math.inf:
+        raise UsageError(f"--seconds: got {args.seconds:g}, accepted: a number above 0")
+    if args.no_operations and args.no_step:
+        raise UsageError("--no-operations and --no-step: got both, which leaves nothing to measure")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device: got 'cuda', but torch finds no CUDA device here, accepted: cpu")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+
+    usual = Plan(shapes=((4, 8, 8, 8),), batch=8, effort=Effort(3, 5.0, 1)) if args.quick else Plan()
+    compiled = not args.quick if args.compiled is None else args.compiled
+    return Plan(
+        device=args.device,
+        dtypes=tuple(dict.fromkeys(args.dtype or usual.dtypes)),
+        shapes=tuple(dict.fromkeys(args.shape or usual.shapes)),
+        only=tuple(args.only),
+        modes=("eager", "compiled") if compiled else ("eager",),
+        operations=not args.no_operations,
+        step=not args.no_step,
+        batch=usual.batch,
+        effort=Effort(
+            rounds=args.rounds or usual.effort.rounds,
+            seconds=args.seconds or usual.effort.seconds,
+            warmup=usual.effort.warmup,
+        ),
+    )
