@@ -1,10 +1,11 @@
 """The operators as torch sees them: layouts, autograd, fake tensors, modes, what is kept, what happens without C."""
 
+import importlib
 import warnings
 
 import pytest
 import torch
-from inputs import same_bits
+from inputs import DTYPES, PROBABILITIES, awkward, same_bits
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -139,6 +140,15 @@ def test_eager_calls_reach_the_c_extension(monkeypatch):
     with torch.no_grad():
         DropActivation(0.05)(x)
     assert calls == [0]
+
+
+def test_what_compilers_trace_has_the_values_of_the_definition():
+    traced = importlib.import_module("dropact.kernels.drop_relu")._traced
+    for dtype in DTYPES:
+        for p in PROBABILITIES:
+            x = awkward(5000, dtype)
+            got, expected = traced(x, SEED, p), reference.drop_relu(x, SEED, p)
+            torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_modes_see_the_operators():

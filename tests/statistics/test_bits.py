@@ -20,7 +20,7 @@ RATES = (0.001, 0.01, 0.05, 0.3, 0.5, 0.95)
 def words(seed: int, n: int = N) -> torch.Tensor:
     out = torch.empty(n, dtype=torch.int32)
     cpu.bits(seed, out)
-    return out.to(torch.int64) & 0xFFFFFFFF
+    return out
 
 
 def signal(seed: int, rate: float, n: int = N) -> torch.Tensor:
@@ -62,7 +62,7 @@ def test_no_correlation_between_seeds(rate):
 def test_flipping_a_bit_of_the_seed_or_of_the_index_flips_half_of_the_bits():
     generator = torch.Generator().manual_seed(1)
     index = torch.randint(0, 2**40, (20_000,), generator=generator)
-    ones = torch.tensor([[1 << b for b in range(32)]])
+    ones = torch.tensor([[1 << b for b in range(32)]]).to(torch.int32)
     bound = Z * (0.25 / len(index)) ** 0.5
 
     def flips(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -77,15 +77,16 @@ struct Job {
     double p, q;
 };
 
-/* The threshold as the largest word that is still below it; `any` is 0 when none is. */
+/* The threshold as the largest word, read as a signed one, that is still below it; `any` is 0 when none is. */
 typedef struct {
-    uint32_t last, any;
+    int32_t last;
+    uint32_t any;
 } Below;
 
 INLINE Below below(double prob)
 {
     uint64_t t = (uint64_t)llrint(prob * 4294967296.0);
-    Below r = {(uint32_t)(t - 1), t ? ~0u : 0u};
+    Below r = {(int32_t)((int64_t)(t ? t - 1 : 0) - 2147483648LL), t ? ~0u : 0u};
     return r;
 }
 

@@ -13,7 +13,7 @@
         EACH_ELEMENT \
         { \
             const LANE v = x[j], magnitude = v & (LANE)~(LANE)(SIGN); \
-            const LANE dropped = (LANE)0 - (LANE)((word(k, (uint32_t)j) <= t.last) & t.any & 1u); \
+            const LANE dropped = (LANE)0 - (LANE)(((int32_t)word(k, (uint32_t)j) <= t.last) & t.any & 1u); \
             const LANE positive = (LANE)0 - (LANE)((v < (LANE)(SIGN)) | (magnitude > (LANE)(INF))); \
             const LANE nonzero = (LANE)0 - (LANE)(magnitude != 0); \
             y[j] = (U)(v & (dropped | positive) & nonzero); \
@@ -43,7 +43,7 @@ DROP_RELU_BACKWARD(w64, uint64_t, 0x8000000000000000u)
 
 /* ---- choose: any type of the word's size ---- */
 
-#define CHOSEN(U) ((U)0 - (U)((word(k, (uint32_t)j) <= t.last) & t.any & 1u))
+#define CHOSEN(U) ((U)0 - (U)(((int32_t)word(k, (uint32_t)j) <= t.last) & t.any & 1u))
 #define CHOOSE(NAME, U, LANE) \
     TARGET static void ISA(choose_##NAME)(const Job *job, int64_t begin, int64_t end) \
     { \

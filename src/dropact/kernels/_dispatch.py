@@ -103,7 +103,8 @@ def on_device(value: float | Tensor, like: Tensor) -> Tensor:
 
 
 class Operator:
-    """An operator of torch: its schema, its torch definition, its kernel, its autograd function and its shapes.
+    """An operator of torch: its schema, what compilers trace, its torch definition, its kernel, its autograd function
+    and its shapes.
 
     Called, it is differentiable; ``compute`` is for the inside of autograd functions. A compiler or exporter is given
     the autograd function around the torch definition, to trace and fuse.
@@ -112,6 +113,7 @@ class Operator:
     def __init__(
         self,
         schema: str,
+        traced: Callable[..., Any],
         reference: Callable[..., Any],
         kernel: Callable[..., Any],
         differentiable: type[Function],
@@ -123,7 +125,8 @@ class Operator:
         library.impl(name, differentiable.apply, "Autograd")
         torch.library.register_fake(f"dropact::{name}", fake, lib=library)
         self._op = getattr(torch.ops.dropact, name).default
-        self._reference, self._kernel, self._function = reference, kernel, differentiable
+        self._traced, self._reference, self._kernel = traced, reference, kernel
+        self._function = differentiable
 
     def __call__(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():
@@ -138,7 +141,7 @@ class Operator:
 
     def compute(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():
-            return self._reference(*args)
+            return self._traced(*args)
         if _plain(args[0]):
             return self._compute(*args)
         with torch._C._AutoDispatchBelowAutograd():

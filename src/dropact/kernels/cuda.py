@@ -40,8 +40,8 @@ def _keys(seed_at, page):
 @triton.jit
 def _first_keys(seed_at, out_at):
     key1, key2 = _keys(seed_at, tl.zeros((), tl.uint32))
-    tl.store(out_at, key1.to(tl.int64))
-    tl.store(out_at + 1, key2.to(tl.int64))
+    tl.store(out_at, key1.to(tl.int32, bitcast=True))
+    tl.store(out_at + 1, key2.to(tl.int32, bitcast=True))
 
 
 @triton.jit
@@ -58,8 +58,8 @@ def _word(seed_at, at):
 def _chosen(word, prob_at):
     # rint by hand, to nearest and ties to even as torch.round: adding and taking away 2**52 leaves no fraction
     scaled = tl.load(prob_at).to(tl.float64) * 4294967296.0
-    threshold = ((scaled + 4503599627370496.0) - 4503599627370496.0).to(tl.int64)
-    return word.to(tl.int64) < threshold
+    threshold = ((scaled + 4503599627370496.0) - 4503599627370496.0).to(tl.int64) - 2147483648
+    return word.to(tl.int32, bitcast=True).to(tl.int64) < threshold
 
 
 @triton.jit
@@ -166,7 +166,7 @@ def _bounds(lower: float, upper: float, like: Tensor) -> tuple[Tensor, Any]:
 
 def keys(seed: Tensor) -> Tensor:
     """The operator ``dropact::keys``, for compiled code."""
-    out = torch.empty(2, dtype=torch.int64, device=seed.device)
+    out = torch.empty(2, dtype=torch.int32, device=seed.device)
     with torch.cuda.device_of(seed):
         _first_keys[(1,)](seed, out, num_warps=1)
     return out
