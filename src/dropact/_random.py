@@ -178,12 +178,16 @@ def threshold(drop_prob: float | Tensor) -> int | Tensor:
     return round(drop_prob * 2**32) - 2**31
 
 
+def last_below(limit: int | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The last word below a threshold as int32, which the threshold itself may exceed, and whether there is any."""
+    limit = torch.as_tensor(limit, device=device)
+    return (limit - 1).clamp(min=-(2**31)).to(torch.int32), limit > -(2**31)
+
+
 def is_chosen(bits: Tensor, drop_prob: float | Tensor) -> Tensor:
     """Boolean tensor, ``True`` with probability ``drop_prob``, independently for each word of ``bits``."""
-    below = torch.as_tensor(threshold(drop_prob), device=bits.device)
-    # Compared as int32: the last word below, and separately whether there is any.
-    last = (below - 1).clamp(min=-(2**31)).to(torch.int32)
-    return (bits <= last) & (below > -(2**31))
+    last, any_below = last_below(threshold(drop_prob), bits.device)
+    return (bits <= last) & any_below
 
 
 def unit_interval(bits: Tensor, dtype: torch.dtype) -> Tensor:
