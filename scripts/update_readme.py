@@ -5,6 +5,7 @@ python scripts/update_readme.py --check    # exit status 1 if README.md or a tab
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def evidence(root: Path) -> str:
     Raises:
         RecordError: records are damaged, or a committed table is not what they say.
     """
-    blocks = []
+    blocks = [speed(root)]
     for folder in sorted(path.parent for path in (root / "results").glob("*/runs")):
         report = collect(folder)
         table = folder / "table.md"
@@ -42,6 +43,33 @@ def evidence(root: Path) -> str:
             raise RecordError(f"{place}/table.md is not what its records say: run `dropact report {place}`")
         blocks.append(_folder_block(folder, report, root))
     return "\n".join(blocks)
+
+
+def speed(root: Path) -> str:
+    """One table of the benchmark records of results/bench: forward + backward, and whole steps, as ratios to ReLU's."""
+    tables = [
+        (table, record["environment"])
+        for path in sorted((root / "results" / "bench").glob("*.json"))
+        for record in [json.loads(path.read_text(encoding="utf-8"))]
+        for table in record["tables"]
+        if table["layout"] == "contiguous" or "step" in table["what"]
+    ]
+    if not tables:
+        return ""
+    names = dict.fromkeys(row["label"] for table, _ in tables for row in table["rows"])
+    lines = ["**Time, as a ratio to ReLU's** (medians over interleaved rounds, 95 % interval)", ""]
+    lines.append(f"| what | {' | '.join(names)} |")
+    lines.append(f"|---|{'---:|' * len(names)}")
+    for table, _ in tables:
+        cells = {row["label"]: next(reversed(row["figures"].values())) for row in table["rows"]}
+        shown = (
+            f"{cells[n]['ratio']:.2f} [{cells[n]['low']:.2f}, {cells[n]['high']:.2f}]" if n in cells else ""
+            for n in names
+        )
+        lines.append(f"| {table['what']}, {table['mode']}, {table['dtype']}, {table['shape']} | {' | '.join(shown)} |")
+    where = {f"{e['processor']}, {e['threads']} threads, torch {e['packages']['torch']}" for _, e in tables}
+    commands = ", ".join(dict.fromkeys(f"`{e['command']}`" for _, e in tables))
+    return "\n".join([*lines, "", f"On {'; '.join(sorted(where))}. Made by {commands}.", ""])
 
 
 def filled(readme: str, block: str) -> str:
