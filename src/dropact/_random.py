@@ -55,7 +55,8 @@ torch.library.register_fake(
 def draw_seed(like: Tensor) -> Tensor:
     """One fresh seed, a 0-d int64 tensor on the device of ``like``, from torch's default generator.
 
-    Eager and compiled code consume the generator alike, so ``torch.manual_seed`` gives both the same masks.
+    Eager and compiled code draw the same seeds from the same state of the generator; which layer gets which of them is,
+    in a compiled model of several, up to the compiler's order of the layers (the same in every run).
 
     >>> _ = torch.manual_seed(0); a = draw_seed(torch.empty(3))
     >>> _ = torch.manual_seed(0); bool(a == draw_seed(torch.empty(3)))
