@@ -15,10 +15,9 @@ pair of keys, so that an element costs three multiplications in whatever loop a 
 ``h`` is a bijection, so no word repeats within a page: the number of dropped units of ``n`` has the variance of a
 binomial times ``1 - n / 2**32``.
 
-A word is kept in an int32, as two's complement: torch's unsigned types lack arithmetic, and an int64 for each element
-made the training step of a compiled ResNet-20 a fifth slower. Multiplication wraps as it should; a right shift has to
-clear the copies of the sign. The keys, two to a tensor, are computed in int64, where with multipliers below 2**31 no
-product of a word overflows.
+A word is kept in an int32, as two's complement: torch's unsigned types lack arithmetic, and an int64 takes twice the
+vector registers. Multiplication wraps as it should; a right shift has to clear the copies of the sign. The keys, two to
+a tensor, are computed in int64, where with multipliers below 2**31 no product of a word overflows.
 """
 
 from __future__ import annotations

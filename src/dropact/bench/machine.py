@@ -1,8 +1,6 @@
 """What the benchmark ran on, which kernels served it, and who else was using the machine."""
 
-import importlib.metadata
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 import torch
 
 from dropact import kernels
-from dropact.experiments.environment import _processor, git_revision
+from dropact.experiments.environment import git_revision, machine
 from dropact.kernels import cpu
 
 PACKAGES = ("dropact", "torch", "triton")
@@ -108,13 +106,6 @@ def noise(others: float | None, spread_of_baseline: float) -> list[str]:
     return found
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def environment(device: str, command: str) -> dict[str, Any]:
     """Versions, hardware, git revision, backend, threads, the command, and the load at the start; no host name.
 
@@ -125,12 +116,7 @@ def environment(device: str, command: str) -> dict[str, Any]:
         "command": command,
         "git_revision": git_revision(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "python": platform.python_version(),
-        "packages": {package: _version(package) for package in PACKAGES},
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        **machine(PACKAGES),
         "device": device,
         "accelerator": torch.cuda.get_device_name() if device == "cuda" else None,
         "backend": serving(device),

@@ -12,6 +12,7 @@ from dropact.cli.options import (
     setting_of,
 )
 from dropact.cli.parser import names, seeds
+from dropact.cli.report import report_on
 
 DESCRIPTION = """\
 Trains a network with several methods on the same seeds and reports the test error of the last epoch, its 95 % interval,
@@ -44,13 +45,10 @@ def add_parser(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     require_extras()
-    from rich.console import Console
-
     from dropact.cli.progress import Bars
     from dropact.experiments.comparison import Comparison, claim_folder, join_folder
     from dropact.experiments.data import load_dataset
     from dropact.experiments.grid import finished_runs, run_grid
-    from dropact.report import collect, show, write_report
 
     asked = Comparison.of(setting_of(args), method_options(args, args.methods), args.seeds)
     set_threads(args)
@@ -61,10 +59,4 @@ def run(args: argparse.Namespace) -> None:
     configs = asked.configs()
     with Bars(len(configs)) as bars:
         run_grid(configs, args.out, data, bars, command_line(args))
-    report = collect(args.out)
-    written = write_report(report, args.out)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
-    show(report, console)
-    console.print("Written: " + ", ".join(map(str, written)), soft_wrap=True, markup=False, highlight=False)
+    report_on(args.out)

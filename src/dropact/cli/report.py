@@ -25,12 +25,17 @@ def add_parser(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     require_extras()
+    report_on(args.folder)
+
+
+def report_on(folder: Path) -> None:
+    """Writes the report of a folder of runs into it and shows it."""
     from rich.console import Console
 
     from dropact.report import collect, show, write_report
 
-    report = collect(args.folder)
-    written = write_report(report, args.folder)
+    report = collect(folder)
+    written = write_report(report, folder)
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)

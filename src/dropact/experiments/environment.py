@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,18 @@ def describe(data: Dataset, command: str) -> dict[str, Any]:
         "command": command,
         "git_revision": git_revision(),
         "data_sha256": data.sha256,
+        **machine(PACKAGES),
+        "device": "cpu",
+    }
+
+
+def machine(packages: Iterable[str]) -> dict[str, Any]:
+    """Versions and hardware, the same in every record; a package that is not there has the version null."""
+    return {
         "python": platform.python_version(),
-        "packages": {package: _version(package) for package in PACKAGES},
+        "packages": {package: _version(package) for package in packages},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": "cpu",
     }

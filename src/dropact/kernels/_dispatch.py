@@ -103,8 +103,8 @@ def on_device(value: float | Tensor, like: Tensor) -> Tensor:
 
 
 class Operator:
-    """An operator of torch: its schema, what compilers trace, its torch definition, its kernel, its autograd function
-    and its shapes.
+    """An operator of torch: its schema, its torch definition, its kernel, its autograd function and its shapes; and
+    what compilers trace where that is not the definition.
 
     Called, it is differentiable; ``compute`` is for the inside of autograd functions. A compiler or exporter is given
     the autograd function around the torch definition, to trace and fuse.
@@ -113,11 +113,11 @@ class Operator:
     def __init__(
         self,
         schema: str,
-        traced: Callable[..., Any],
         reference: Callable[..., Any],
         kernel: Callable[..., Any],
         differentiable: type[Function],
         fake: Callable[..., Any],
+        traced: Callable[..., Any] | None = None,
     ) -> None:
         name = schema.partition("(")[0]
         library.define(schema)
@@ -125,7 +125,7 @@ class Operator:
         library.impl(name, differentiable.apply, "Autograd")
         torch.library.register_fake(f"dropact::{name}", fake, lib=library)
         self._op = getattr(torch.ops.dropact, name).default
-        self._traced, self._reference, self._kernel = traced, reference, kernel
+        self._reference, self._kernel, self._traced = reference, kernel, traced or reference
         self._function = differentiable
 
     def __call__(self, *args: Any) -> Any:

@@ -65,14 +65,12 @@ class _Backward(Function):
 forward_op = Operator(
     "choose(Tensor a, Tensor b, Tensor seed, Tensor prob) -> Tensor",
     reference.choose,
-    reference.choose,
     _forward,
     _Forward,
     lambda a, b, seed, prob: torch.empty_like(a),
 )
 backward_op = Operator(
     "choose_backward(Tensor grad, Tensor seed, Tensor prob) -> (Tensor, Tensor)",
-    reference.choose_backward,
     reference.choose_backward,
     _backward,
     _Backward,

@@ -86,15 +86,14 @@ class _Backward(Function):
 
 forward_op = Operator(
     "drop_relu(Tensor x, Tensor seed, Tensor drop_prob) -> Tensor",
-    _traced,
     reference.drop_relu,
     _forward,
     _Forward,
     lambda x, seed, drop_prob: torch.empty_like(x),
+    traced=_traced,
 )
 backward_op = Operator(
     "drop_relu_backward(Tensor grad, Tensor y) -> Tensor",
-    reference.drop_relu_backward,
     reference.drop_relu_backward,
     _backward,
     _Backward,

@@ -79,14 +79,12 @@ class _Backward(Function):
 forward_op = Operator(
     "randomized_relu(Tensor x, Tensor seed, float lower, float upper) -> Tensor",
     reference.randomized_relu,
-    reference.randomized_relu,
     _forward,
     _Forward,
     lambda x, seed, lower, upper: torch.empty_like(x),
 )
 backward_op = Operator(
     "randomized_relu_backward(Tensor grad, Tensor y, Tensor seed, float lower, float upper) -> Tensor",
-    reference.randomized_relu_backward,
     reference.randomized_relu_backward,
     _backward,
     _Backward,
