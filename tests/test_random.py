@@ -123,3 +123,14 @@ def test_the_host_chooses_what_tensors_choose(count):
         for drop_prob in (0.0, 0.3, 1.0):
             expected = is_chosen(bits, drop_prob).nonzero().flatten().tolist()
             assert chosen_on_host(seed, count, drop_prob) == expected
+
+
+@pytest.mark.parametrize("count", [128, 129])
+def test_the_host_hashes_the_same_words(count):
+    # A probability a hair above a word chooses it, a hair below does not: any other word would be found out.
+    for seed in (0, -1, 2**62 + 12345):
+        words = random_bits(torch.tensor(seed), torch.arange(count)).tolist()
+        for index in (0, 1, 63, count - 1):
+            below = (words[index] + 2**31) / 2**32  # exact in a double
+            assert index not in chosen_on_host(seed, count, below)
+            assert index in chosen_on_host(seed, count, below + 2.0**-32)

@@ -272,8 +272,7 @@ def _hash_on_host(low: int, key1: int, key2: int) -> int:
     h = low ^ key1
     h = ((h ^ (h >> 16)) * _M1) & _WORD
     h = ((h ^ (h >> 15) ^ key2) * _M2) & _WORD
-    h = ((h ^ (h >> 15)) * _M3) & _WORD
-    return h ^ (h >> 14)
+    return ((h ^ (h >> 15)) * _M3) & _WORD
 
 
 def _signed(word: int) -> int:
