@@ -48,13 +48,12 @@ def check_broadcast(mask: Tensor, x: Tensor) -> None:
         raise ValueError(f"mask of shape {tuple(mask.shape)} does not broadcast to the input's {tuple(x.shape)}")
 
 
-def check_mask(mask: Tensor, seed: object, x: Tensor) -> None:
-    """A boolean tensor that broadcasts to ``x``, and no seed beside it."""
+def check_mask(mask: Tensor, seed: object) -> None:
+    """A boolean tensor, and no seed beside it."""
     if seed is not None:
         raise ValueError("seed and mask both given: the mask already says what is dropped, pass one of them")
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"mask must be a boolean tensor, got {getattr(mask, 'dtype', type(mask).__name__)}")
-    check_broadcast(mask, x)
 
 
 def check_choice(value: str, name: str, accepted: tuple[str, ...]) -> str:

@@ -27,6 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dropact._layout import inverse, storage_order
+
 _WORD = 0xFFFFFFFF
 _M1, _M2, _M3 = 0x21F0AAAD, 0x735A2D97, 0x31848BAB
 _SALT1, _SALT2 = 0x243F6A88, 0x13198A2E  # digits of pi: nothing up the sleeve
@@ -179,26 +181,17 @@ def _row(x: Tensor) -> int:
     Made in registers, a vector of positions takes sixteen insertions, more than the hash; from memory, one load.
     """
     row = 1
-    for d in reversed(_storage_order(x)):
+    for d in reversed(storage_order(x)):
         row *= x.shape[d]
         if row >= _VECTOR:
             return row
     return 0
 
 
-def _storage_order(x: Tensor) -> list[int]:
-    """The dimensions of ``torch.empty_like(x)``, the slowest first."""
-    if x.is_contiguous():
-        return list(range(x.dim()))
-    strides = torch.empty_like(x).stride()
-    return sorted(range(x.dim()), key=lambda d: (strides[d], x.shape[d]), reverse=True)
-
-
 def _in_storage_order(values: Tensor, x: Tensor) -> Tensor:
     """``values``, one per element of the memory of ``x``, in its shape."""
-    order = _storage_order(x)
-    inverse = sorted(range(x.dim()), key=order.__getitem__)
-    return values.view([x.shape[d] for d in order]).permute(inverse)
+    order = storage_order(x)
+    return values.view([x.shape[d] for d in order]).permute(inverse(order))
 
 
 def threshold(drop_prob: float | Tensor) -> int | Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropact import kernels
-from dropact._arguments import check_choice, check_input, check_mask, check_probability
+from dropact._arguments import check_broadcast, check_choice, check_input, check_mask, check_probability
 from dropact._elementwise import Activation, apply, resolve, show
 from dropact._random import as_seed, is_chosen, random_bits_like
 from dropact.methods._activation import is_relu, keep_plain_keys, stock, underlying
@@ -78,7 +78,8 @@ def drop_activation(
     drop_prob = check_probability(drop_prob, "drop_prob")
     check_choice(granularity, "granularity", GRANULARITIES)
     if mask is not None:
-        check_mask(mask, seed, x)
+        check_mask(mask, seed)
+        check_broadcast(mask, x)
     if not training:
         return _mean(x, drop_prob, activation, inplace)
 

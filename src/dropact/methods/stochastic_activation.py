@@ -20,7 +20,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from dropact import kernels
-from dropact._arguments import check_input, check_mask, check_probability
+from dropact._arguments import check_broadcast, check_input, check_mask, check_probability
 from dropact._elementwise import Activation, apply, resolve, show
 from dropact._random import as_seed
 from dropact.methods._activation import evaluate, is_relu, same, stock, underlying
@@ -72,7 +72,8 @@ def stochastic_activation(
     check_input(x, "stochastic_activation")
     drop_prob = check_probability(drop_prob, "drop_prob")
     if mask is not None:
-        check_mask(mask, seed, x)
+        check_mask(mask, seed)
+        check_broadcast(mask, x)
     if not training and evaluation is not None:
         return evaluate(evaluation, x, inplace)
 

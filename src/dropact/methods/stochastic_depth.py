@@ -17,25 +17,23 @@ torchvision do. ``mode="batch"`` is the paper's, one draw for the mini-batch; ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from dropact._arguments import check_choice, check_input, check_number, check_probability
-from dropact._random import _storage_order, as_seed, chosen_on_host, is_chosen, random_bits_like
-from dropact.methods._rate import LayerWithRate
-from dropact.methods._shared import SharedSeeds
-
-MODES = ("batch", "row")
-SCALINGS = ("test", "train")
-COMPUTES = ("skip", "masked")
-
-Branch = Callable[..., Tensor]
-_HOST = torch.empty(0)  # decisions that Python acts on are drawn where it can read them without waiting
+from dropact._arguments import check_input, check_mask
+from dropact.methods._residual import (
+    Branch,
+    How,
+    add_masked,
+    add_mean,
+    add_surviving,
+    check_rate,
+    check_shape,
+    draw_mask,
+    draw_survivors,
+)
+from dropact.methods.residual_sum import ResidualSum
 
 
 def stochastic_depth(
@@ -100,278 +98,20 @@ def stochastic_depth(
             ``seed`` and ``mask``.
     """
     check_input(x, "stochastic_depth")
-    how = _How(mode, scaling, compute, residual_scale)
-    drop_prob = _check_rate(drop_prob, scaling)
+    how = How(mode, scaling, compute, residual_scale)
+    drop_prob = check_rate(drop_prob, scaling)
     around = x if shortcut is None else shortcut
-    if seed is not None and mask is not None:
-        raise ValueError("seed and mask both given: the mask already says what is dropped, pass one of them")
     if mask is not None:
-        _check_mask(mask, around, mode)
+        check_mask(mask, seed)
+        check_shape(mask, around, mode)
     if not training:
-        return _mean(around, branch(x), drop_prob, how)
+        return add_mean(around, branch(x), drop_prob, how)
     if compute == "masked":
-        mask = _draw(around, drop_prob, how, seed) if mask is None else mask
-        return _add_masked(around, branch(x), mask, drop_prob, how)
-    kept = _decide(around, drop_prob, how, seed) if mask is None else (~mask).reshape(-1).nonzero().reshape(-1)
+        mask = draw_mask(around, drop_prob, how, seed) if mask is None else mask
+        return add_masked(around, branch(x), mask, drop_prob, how)
+    kept = draw_survivors(around, drop_prob, how, seed) if mask is None else (~mask).reshape(-1).nonzero().reshape(-1)
     parameters = branch.parameters if isinstance(branch, nn.Module) else tuple
-    return _add_surviving(around, branch, (x,), {}, kept, drop_prob, how, parameters)
-
-
-@dataclass(frozen=True)
-class _How:
-    mode: str
-    scaling: str
-    compute: str
-    residual_scale: float
-
-    def __post_init__(self) -> None:
-        check_choice(self.mode, "mode", MODES)
-        check_choice(self.scaling, "scaling", SCALINGS)
-        check_choice(self.compute, "compute", COMPUTES)
-        check_number(self.residual_scale, "residual_scale")
-
-    def training_factor(self, drop_prob: float | Tensor) -> float | Tensor:
-        return self.residual_scale if self.scaling == "test" else self.residual_scale / (1 - drop_prob)
-
-    def evaluation_factor(self, drop_prob: float | Tensor) -> float | Tensor:
-        return self.residual_scale * (1 - drop_prob) if self.scaling == "test" else self.residual_scale
-
-
-def _check_rate(drop_prob: float | Tensor, scaling: str) -> float | Tensor:
-    drop_prob = check_probability(drop_prob, "drop_prob")
-    if scaling == "train" and not isinstance(drop_prob, Tensor) and drop_prob == 1:
-        raise ValueError("drop_prob must be below 1 with scaling='train', which divides by 1 - drop_prob, got 1.0")
-    return drop_prob
-
-
-def _check_mask(mask: Tensor, x: Tensor, mode: str) -> None:
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise TypeError(f"mask must be a boolean tensor, got {getattr(mask, 'dtype', type(mask).__name__)}")
-    if tuple(mask.shape) != (shape := (_rows(x),) if mode == "row" else ()):
-        raise ValueError(f"mask must have the shape {shape} in mode {mode!r}, got {tuple(mask.shape)}")
-
-
-def _rows(x: Tensor) -> int:
-    if not x.dim():
-        raise ValueError("mode 'row' needs a tensor with a first dimension of samples, got one of shape ()")
-    return x.shape[0]
-
-
-def _draw(x: Tensor, drop_prob: float | Tensor, how: _How, seed: int | Tensor | None) -> Tensor:
-    """True where dropped: 0-d, or one for each row."""
-    size = _rows(x) if how.mode == "row" else 1
-    chosen = is_chosen(random_bits_like(as_seed(seed, x), torch.empty(size, device=x.device)), drop_prob)
-    return chosen if how.mode == "row" else chosen[0]
-
-
-def _survivors(x: Tensor, drop_prob: float | Tensor, how: _How, seed: int | Tensor | None) -> Tensor:
-    """The same on the host, as the rows that are kept; in mode "batch", where all are one, 0 or none."""
-    drawn = seed if isinstance(seed, int) else int(as_seed(seed, _HOST).item())
-    count = _rows(x) if how.mode == "row" else 1
-    dropped = set(chosen_on_host(drawn, count, float(drop_prob)))
-    return torch.tensor([row for row in range(count) if row not in dropped], dtype=torch.int64)
-
-
-_untraced: Callable[..., Tensor] | None = None
-
-
-def _decide(x: Tensor, drop_prob: float | Tensor, how: _How, seed: int | Tensor | None) -> Tensor:
-    """``_survivors``, into which no compiler looks: it would follow Python's integers through the hash."""
-    global _untraced
-    if not torch.compiler.is_compiling():
-        return _survivors(x, drop_prob, how, seed)
-    if _untraced is None:  # here, where the compiler is loaded already: that takes a second
-        _untraced = torch.compiler.disable(_survivors)
-    return _untraced(x, drop_prob, how, seed)
-
-
-def _times(y: Tensor, factor: float | Tensor) -> Tensor:
-    return y if isinstance(factor, float) and factor == 1 else y * factor
-
-
-def _mean(shortcut: Tensor, y: Tensor, drop_prob: float | Tensor, how: _How) -> Tensor:
-    return shortcut + _times(y, how.evaluation_factor(drop_prob))
-
-
-def _add_masked(shortcut: Tensor, y: Tensor, mask: Tensor, drop_prob: float | Tensor, how: _How) -> Tensor:
-    keep = (~mask).to(y.dtype) * how.training_factor(drop_prob)
-    return shortcut + y * (keep.view(-1, *[1] * (y.dim() - 1)) if how.mode == "row" else keep)
-
-
-def _add_surviving(
-    shortcut: Tensor,
-    branch: Branch,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    kept: Tensor,
-    drop_prob: float | Tensor,
-    how: _How,
-    parameters: Callable[[], Iterable[Tensor]],
-) -> Tensor:
-    count, rows = len(kept), _rows(shortcut) if how.mode == "row" else 1
-    if not count:
-        given = [p for p in parameters() if p.requires_grad] if torch.is_grad_enabled() else []
-        return _Alone.apply(shortcut, *given) if given else shortcut.clone()
-    factor = how.training_factor(drop_prob)
-    if count == rows:
-        return shortcut + _times(branch(*args, **kwargs), factor)
-    index = kept.to(shortcut.device, non_blocking=True)
-
-    whole = shortcut
-    # Mostly the branch and the shortcut are of one tensor, whose gradients can then be added in one pass.
-    both = any(value is shortcut for value in args)
-    some: Tensor | None = None
-    if both and torch.is_grad_enabled() and shortcut.requires_grad:
-        shortcut, some = _AllAndSome.apply(shortcut, index)
-
-    def surviving(value: Any) -> Any:
-        if value is whole and some is not None:
-            return some
-        batched = isinstance(value, Tensor) and value.dim() and value.shape[0] == rows
-        return _select_rows(value, index) if batched else value
-
-    some_args, some_kwargs = tree_map(surviving, (args, kwargs))
-    y = branch(*some_args, **some_kwargs)
-    if not y.dim() or y.shape[0] != count:
-        raise ValueError(
-            f"in mode 'row' the branch must return one row for each that it is given: got {tuple(y.shape)} for "
-            f"{count}; mode 'batch' or compute='masked' need no rows"
-        )
-    dtype, shape = torch.promote_types(shortcut.dtype, y.dtype), torch.broadcast_shapes(shortcut.shape[1:], y.shape[1:])
-    shortcut = shortcut.to(dtype).expand(rows, *shape)
-    y = _times(y, factor).to(dtype).expand(count, *shape)
-    return _add_rows(shortcut, index, y)
-
-
-def _select_rows(x: Tensor, index: Tensor) -> Tensor:
-    order = _row_order(x)
-    return x.permute(order).index_select(0, index).permute(_inverse(order))
-
-
-def _add_rows(x: Tensor, index: Tensor, y: Tensor) -> Tensor:
-    order = _row_order(x)
-    return x.permute(order).index_add(0, index, y.permute(order)).permute(_inverse(order))
-
-
-def _row_order(x: Tensor) -> list[int]:
-    """The dimensions as they lie in memory, where rows do: seen in another order, an index by row is several times
-    slower and loses the format."""
-    order = _storage_order(x)
-    return order if order[0] == 0 else list(range(x.dim()))
-
-
-def _inverse(order: list[int]) -> list[int]:
-    return sorted(range(len(order)), key=order.__getitem__)
-
-
-class _AllAndSome(torch.autograd.Function):
-    """A tensor, and some of its rows."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        return x.view_as(x), _select_rows(x, index)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(inputs[1])
-
-    @staticmethod
-    def backward(ctx, of_all, of_some):  # type: ignore[no-untyped-def]
-        (index,) = ctx.saved_tensors
-        return _add_rows(of_all, index, of_some), None
-
-
-class _Alone(torch.autograd.Function):
-    """The shortcut without its branch, whose parameters get gradients of 0."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(shortcut: Tensor, *parameters: Tensor) -> Tensor:
-        return shortcut.clone()
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        return gradient, *(torch.zeros_like(parameter) for parameter in ctx.saved_tensors)
-
-
-class ResidualSum(LayerWithRate):
-    """The addition of a residual branch to its shortcut, which may leave the branch out.
-
-    >>> add, x = ResidualSum(drop_prob=0.25).eval(), torch.ones(2)
-    >>> add(x, lambda x: 10 * x, (x,))
-    tensor([8.5000, 8.5000])
-
-    What stands in a :class:`StochasticDepth`, and what ``dropact.add_stochastic_depth_`` puts into a block of somebody
-    else's. Settings are those of ``StochasticDepth``.
-    """
-
-    _how: _How
-
-    def __init__(
-        self,
-        drop_prob: float = 0.5,
-        mode: str = "batch",
-        scaling: str = "test",
-        compute: str = "skip",
-        *,
-        residual_scale: float = 1.0,
-        shared: int | None = None,
-    ) -> None:
-        self.__dict__["_how"] = _How(mode, scaling, compute, residual_scale)  # a rate is checked with it
-        super().__init__(drop_prob)
-        self.shared = None if shared is None else SharedSeeds(shared)
-
-    def _checked(self, value: float) -> float:
-        return float(_check_rate(value, self._how.scaling))
-
-    def forward(
-        self,
-        shortcut: Tensor,
-        branch: Branch,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None = None,
-        owners: Iterable[object] = (),
-    ) -> Tensor:
-        """``shortcut + b s branch(*args, **kwargs)``.
-
-        Args:
-            owners: the modules and parameters that the branch uses, which get gradients of 0 where it is not computed.
-        """
-        check_input(shortcut, "ResidualSum")
-        how, kwargs = self._how, kwargs or {}
-        if not self.training:
-            return _mean(shortcut, branch(*args, **kwargs), self.rate(), how)
-        seed = None if self.shared is None else self.shared.next()
-        if how.compute == "masked":
-            mask = _draw(shortcut, self._rate, how, seed)
-            return _add_masked(shortcut, branch(*args, **kwargs), mask, self._rate, how)
-        rate = self.rate()
-        kept = _decide(shortcut, rate, how, seed)
-        return _add_surviving(shortcut, branch, args, kwargs, kept, rate, how, lambda: _parameters(owners))
-
-    def extra_repr(self) -> str:
-        how = self._how
-        parts = [f"drop_prob={self.drop_prob:g}", f"mode={how.mode}", f"scaling={how.scaling}"]
-        parts += ["compute=masked"] * (how.compute == "masked")
-        parts += [f"residual_scale={how.residual_scale:g}"] * (how.residual_scale != 1)
-        return ", ".join(parts + ([f"shared={self.shared.base}"] if self.shared else []))
-
-
-def _parameters(owners: Iterable[object]) -> Iterable[nn.Parameter]:
-    found: dict[int, nn.Parameter] = {}
-    for owner in owners:
-        held = (
-            [owner] if isinstance(owner, nn.Parameter) else owner.parameters() if isinstance(owner, nn.Module) else ()
-        )
-        found |= {id(p): p for p in held}
-    return found.values()
+    return add_surviving(around, branch, (x,), {}, kept, drop_prob, how, parameters)
 
 
 class StochasticDepth(nn.Module):

@@ -1,0 +1,95 @@
+"""The addition of a residual branch, as a layer: what stochastic depth is in a block whose code is somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from dropact._arguments import check_input
+from dropact.methods._rate import LayerWithRate
+from dropact.methods._residual import (
+    Branch,
+    How,
+    add_masked,
+    add_mean,
+    add_surviving,
+    check_rate,
+    draw_mask,
+    draw_survivors,
+)
+from dropact.methods._shared import SharedSeeds
+
+
+class ResidualSum(LayerWithRate):
+    """The addition of a residual branch to its shortcut, which may leave the branch out.
+
+    >>> add, x = ResidualSum(drop_prob=0.25).eval(), torch.ones(2)
+    >>> add(x, lambda x: 10 * x, (x,))
+    tensor([8.5000, 8.5000])
+
+    What stands in a :class:`StochasticDepth`, and what ``dropact.add_stochastic_depth_`` puts into a block of somebody
+    else's. Settings are those of ``StochasticDepth``.
+    """
+
+    _how: How
+
+    def __init__(
+        self,
+        drop_prob: float = 0.5,
+        mode: str = "batch",
+        scaling: str = "test",
+        compute: str = "skip",
+        *,
+        residual_scale: float = 1.0,
+        shared: int | None = None,
+    ) -> None:
+        self.__dict__["_how"] = How(mode, scaling, compute, residual_scale)  # a rate is checked with it
+        super().__init__(drop_prob)
+        self.shared = None if shared is None else SharedSeeds(shared)
+
+    def _checked(self, value: float) -> float:
+        return float(check_rate(value, self._how.scaling))
+
+    def forward(
+        self,
+        shortcut: Tensor,
+        branch: Branch,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None = None,
+        owners: Iterable[object] = (),
+    ) -> Tensor:
+        """``shortcut + b s branch(*args, **kwargs)``.
+
+        Args:
+            owners: the modules and parameters that the branch uses, which get gradients of 0 where it is not computed.
+        """
+        check_input(shortcut, "ResidualSum")
+        how, kwargs = self._how, kwargs or {}
+        if not self.training:
+            return add_mean(shortcut, branch(*args, **kwargs), self.rate(), how)
+        seed = None if self.shared is None else self.shared.next()
+        if how.compute == "masked":
+            mask = draw_mask(shortcut, self._rate, how, seed)
+            return add_masked(shortcut, branch(*args, **kwargs), mask, self._rate, how)
+        rate = self.rate()
+        kept = draw_survivors(shortcut, rate, how, seed)
+        return add_surviving(shortcut, branch, args, kwargs, kept, rate, how, lambda: _parameters(owners))
+
+    def extra_repr(self) -> str:
+        how = self._how
+        parts = [f"drop_prob={self.drop_prob:g}", f"mode={how.mode}", f"scaling={how.scaling}"]
+        parts += ["compute=masked"] * (how.compute == "masked")
+        parts += [f"residual_scale={how.residual_scale:g}"] * (how.residual_scale != 1)
+        return ", ".join(parts + ([f"shared={self.shared.base}"] if self.shared else []))
+
+
+def _parameters(owners: Iterable[object]) -> Iterable[nn.Parameter]:
+    found: dict[int, nn.Parameter] = {}
+    for owner in owners:
+        held = (
+            [owner] if isinstance(owner, nn.Parameter) else owner.parameters() if isinstance(owner, nn.Module) else ()
+        )
+        found |= {id(p): p for p in held}
+    return found.values()
