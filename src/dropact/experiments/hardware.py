@@ -1,6 +1,7 @@
 """What a device does fast, and how a network is run there."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError
 
 DEVICES = ("cpu", "cuda")
+_MALLOPT = {-3: 2**30, -1: 2**31 - 1, -2: 2**26}  # glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -55,6 +57,19 @@ def fast_fields(device: str, dataset: str) -> dict[str, Any]:
     if dataset != "digits" and multiplies_bfloat16(device):
         return {"precision": "bfloat16", "memory_format": "channels_last"}
     return {"precision": "float32", "memory_format": "contiguous"}
+
+
+def keep_freed_memory() -> bool:
+    """Has the C library keep what is freed for what comes next, for good; says whether it could.
+
+    glibc gives large blocks back to the system, which then clears every page anew: each activation of each step costs
+    its page faults, an eighth of the time of a ResNet-20 step. Blocks of 1 GiB and more are still given back.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):  # another system, another C library
+        return False
+    return sum(mallopt(option, value) for option, value in _MALLOPT.items()) == len(_MALLOPT)
 
 
 def check_compiler(device: torch.device) -> None:

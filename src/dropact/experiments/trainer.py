@@ -21,7 +21,7 @@ from dropact.experiments.batches import Batches, Normalisation, part_of
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.errors import ConfigError, TrainingError
-from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_compiler
+from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_compiler, keep_freed_memory
 from dropact.experiments.methods import apply_to_network
 from dropact.experiments.models import build_network
 from dropact.experiments.ranks import ALONE, Ranks
@@ -69,6 +69,8 @@ class Trainer:
         self.config = config
         self.device = device
         self._ranks = ranks
+        if device.type == "cpu":
+            keep_freed_memory()
         self.batches = Batches(config, data, device, ranks)
         network = initial_network(config, data)
         if config.sync_batchnorm:
