@@ -22,10 +22,10 @@ from pathlib import Path
 from dropact.bench import environment
 from dropact.bench.machine import Watch, noise
 from dropact.experiments import RunConfig
-from dropact.experiments.cluster import cluster
 from dropact.experiments.files import write_text
-from dropact.experiments.local import local
-from dropact.experiments.spread import Done, spread_grid
+from dropact.experiments.spread.cluster import cluster
+from dropact.experiments.spread.grid import Done, spread_grid
+from dropact.experiments.spread.local import local
 from dropact.experiments.watch import Watcher
 
 NETWORKS = ("resnet-20", "resnet-56", "resnet-110", "resnet-164")

@@ -13,9 +13,9 @@ from makers import config, make_run, snapshot
 from dropact.cli import main
 from dropact.experiments.checkpoint import CheckpointWarning
 from dropact.experiments.errors import RecordError, TrainingError
-from dropact.experiments.local import local
 from dropact.experiments.lock import held
-from dropact.experiments.spread import Done, LostError, spread_grid
+from dropact.experiments.spread.grid import Done, LostError, spread_grid
+from dropact.experiments.spread.local import local
 from dropact.experiments.watch import Watcher
 
 CONFIGS = [config(seed=seed) for seed in range(6)]
@@ -40,7 +40,7 @@ def wrong(made):
 
 
 def test_a_process_that_dies_is_replaced_and_a_run_over_which_all_die_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("dropact.experiments.local.ATTEMPTS", 2)
+    monkeypatch.setattr("dropact.experiments.spread.local.ATTEMPTS", 2)
     found = dict(local(2)(Dying(tmp_path, {1: 1, 4: 99}), CONFIGS))
     assert [found[made][0] for made in CONFIGS if made.seed != 4] == [0, 1, 2, 3, 5]
     assert isinstance(found[CONFIGS[4]], LostError)

@@ -202,12 +202,12 @@ def train_all(
 def train_grid(asked: "Comparison | Reproduction", args: argparse.Namespace) -> None:
     """Claims --out for a grid and trains what is not finished of it, here or where --on says."""
     from dropact.cli.progress import Bars
-    from dropact.experiments.cluster import cluster
     from dropact.experiments.comparison import claim_folder
     from dropact.experiments.data import load_dataset
     from dropact.experiments.data.registry import data_folder
-    from dropact.experiments.local import local
-    from dropact.experiments.spread import Job, Spread, spread_grid
+    from dropact.experiments.spread.cluster import cluster
+    from dropact.experiments.spread.grid import Job, Spread, spread_grid
+    from dropact.experiments.spread.local import local
 
     for name in ("cpus_per_run", "gpus_per_run"):
         value = getattr(args, name)

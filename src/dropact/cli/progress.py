@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dropact.experiments.checkpoint import CheckpointWarning
-from dropact.experiments.cluster import ClusterWarning
 from dropact.experiments.config import RunConfig, schedule_mark
+from dropact.experiments.spread.cluster import ClusterWarning
 from dropact.experiments.watch import Metrics, Watcher
 
 REFRESH = 0.1  # seconds; a step on small images takes two thousandths

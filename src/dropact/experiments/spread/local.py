@@ -16,7 +16,7 @@ import torch
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import UserError
 from dropact.experiments.processes import end_with_parent
-from dropact.experiments.spread import ATTEMPTS, LostError, Spread
+from dropact.experiments.spread.grid import ATTEMPTS, LostError, Spread
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, UserError
-from dropact.experiments.spread import ATTEMPTS, LostError, Spread
+from dropact.experiments.spread.grid import ATTEMPTS, LostError, Spread
 
 PENDING = 1000  # tasks that Ray knows of: enough for it to see what a larger cluster would do, and bounded memory
 
