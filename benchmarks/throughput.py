@@ -127,11 +127,6 @@ def drive(trainer: Trainer, feed: Iterator[tuple[Tensor, Tensor]]) -> Steps:
     return steps
 
 
-def forever(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    for epoch in itertools.count():
-        yield from batches.epoch(epoch)
-
-
 def contestants(data: Dataset, compiled: bool) -> dict[str, Steps]:
     fields = {
         "dataset": "cifar10",
@@ -149,7 +144,7 @@ def contestants(data: Dataset, compiled: bool) -> dict[str, Steps]:
         ready = [trainer.batches.make(torch.arange(i * BATCH, (i + 1) * BATCH), i) for i in range(READY)]
         if not found:
             found["usual"] = usual(data, trainer.batches)
-        found[f"ours, {mode}"] = drive(trainer, forever(trainer.batches))
+        found[f"ours, {mode}"] = drive(trainer, trainer.batches.endless())
         found[f"no pipeline, {mode}"] = drive(trainer, itertools.cycle(ready))
     return found
 

@@ -78,7 +78,7 @@ def test_seconds_that_are_none_are_refused(capsys, seconds):
 
 
 def test_a_file_that_cannot_be_written_is_one_line_before_anything_is_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("dropact.experiments.planning.measure", None)
+    monkeypatch.setattr("dropact.experiments.planning.plan.measure", None)
     assert main(["plan", "digits-table", "--json", str(tmp_path / "not" / "there.json")]) == 2
     line = capsys.readouterr().err
     assert str(tmp_path / "not") in line

@@ -5,7 +5,7 @@ from math import ceil
 
 import pytest
 
-from dropact.experiments.fleet import Fleet, enough, makespan
+from dropact.experiments.planning.fleet import Fleet, enough, makespan
 
 
 def ticking(seconds, slots):

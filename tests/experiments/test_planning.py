@@ -6,9 +6,11 @@ import pytest
 import torch
 from makers import config, digits_recipe
 
-from dropact.experiments import load_dataset, planning, recipe, train
+from dropact.experiments import load_dataset, recipe, train
 from dropact.experiments.data.archive import ARCHIVES
-from dropact.experiments.planning import Cost, Size, measure, plan, synthetic
+from dropact.experiments.planning import cost as costing
+from dropact.experiments.planning.cost import Cost, Size, measure, synthetic
+from dropact.experiments.planning.plan import plan
 
 COST = Cost(batch_size=32, step_seconds=0.5, image_seconds=0.001, steps=3, peak_bytes=None)
 
@@ -54,16 +56,16 @@ def test_the_largest_batch_that_fits_is_timed(per_image, seconds, expected):
         tried.append(batch)
         return batch * per_image
 
-    assert planning._fitting(config(batch_size=128), step, seconds) == expected
+    assert costing._fitting(config(batch_size=128), step, seconds) == expected
     assert sum(tried) <= 2 * expected
-    assert planning._fitting(config(batch_size=128, compiled=True), step, seconds) == 128
-    assert planning._fitting(config(batch_size=5), step, seconds) == 5
+    assert costing._fitting(config(batch_size=128, compiled=True), step, seconds) == 128
+    assert costing._fitting(config(batch_size=5), step, seconds) == 5
 
 
 def test_a_smaller_batch_is_scaled_up_and_says_so(monkeypatch):
-    monkeypatch.setattr(planning, "_fitting", lambda *_: 8)
-    monkeypatch.setattr(planning._Steps, "time", lambda self, batch, seconds: (0.25, 4))
-    monkeypatch.setattr(planning._Steps, "time_evaluation", lambda self, batch, seconds: 0.08)
+    monkeypatch.setattr(costing, "_fitting", lambda *_: 8)
+    monkeypatch.setattr(costing._Steps, "time", lambda self, batch, seconds: (0.25, 4))
+    monkeypatch.setattr(costing._Steps, "time_evaluation", lambda self, batch, seconds: 0.08)
     cost = measure(config(batch_size=32))
     assert cost == Cost(batch_size=8, step_seconds=1.0, image_seconds=0.01, steps=4, peak_bytes=None)
 
@@ -75,7 +77,7 @@ def test_each_kind_of_step_is_measured_once(monkeypatch):
         measured.append((made.network, made.method, batch))
         return replace(COST, batch_size=16)
 
-    monkeypatch.setattr(planning, "measure", noted)
+    monkeypatch.setattr("dropact.experiments.planning.plan.measure", noted)
     figure = recipe("figure2")
     rows = [(row.name, row.comparison(range(20), epochs=3).configs()) for row in figure.rows]
     announced = []
@@ -96,8 +98,8 @@ def test_what_makes_a_step_dearer_is_a_kind_of_its_own():
         {"method": "rrelu"},
         {"ema_decay": 0.9},
     ]
-    assert {planning.kind_of(replace(made, **fields)) for fields in same} == {planning.kind_of(made)}
-    assert len({planning.kind_of(replace(made, **fields)) for fields in other} | {planning.kind_of(made)}) == 6
+    assert {costing.kind_of(replace(made, **fields)) for fields in same} == {costing.kind_of(made)}
+    assert len({costing.kind_of(replace(made, **fields)) for fields in other} | {costing.kind_of(made)}) == 6
 
 
 def test_measuring_leaves_random_streams_alone_and_needs_no_data(monkeypatch):

@@ -12,8 +12,8 @@ from dropact.cli.reproduce import add_recipe_options, asked_for
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dropact.experiments.fleet import Fleet
-    from dropact.experiments.planning import Line
+    from dropact.experiments.planning.fleet import Fleet
+    from dropact.experiments.planning.plan import Line
 
 DESCRIPTION = """\
 Times a few training steps of each row and method of a table or figure, on noise in the shape of its data, and prints
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> None:
     from dropact.bench.machine import Watch, noise
     from dropact.cli.json_file import claim_file
     from dropact.experiments.config import RunConfig
-    from dropact.experiments.fleet import Fleet
-    from dropact.experiments.planning import in_order, plan
+    from dropact.experiments.planning.fleet import Fleet
+    from dropact.experiments.planning.plan import in_order, plan
 
     if args.gpus is not None and args.gpus < max(args.gpus_per_run, 1):
         raise UsageError(f"--gpus: got {args.gpus}, accepted: as many as a run needs, and at least 1")

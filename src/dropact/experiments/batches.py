@@ -5,8 +5,9 @@ operations on the whole batch. AutoAugment works on single images in other proce
 and the next batch is made while the network trains on this one.
 """
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -170,3 +171,8 @@ class Batches:
                 made, waiting = waiting.result(), ahead.submit(self.make, *job)
                 yield made
             yield waiting.result()
+
+    def endless(self) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """The batches of all epochs from 0 on; to be closed, as one may be in the making."""
+        for epoch in itertools.count():
+            yield from self.epoch(epoch)
