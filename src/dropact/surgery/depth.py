@@ -16,10 +16,11 @@ from torch.utils._pytree import tree_flatten
 from dropact._arguments import check_choice, check_number
 from dropact._random import derived_seed
 from dropact.methods import ResidualSum
-from dropact.surgery._branches import Branches, BranchSite, find_branches
 from dropact.surgery._observe import Inputs, _copied, _unchanged, arguments
 from dropact.surgery._plan import bring, without_shortcuts
 from dropact.surgery._refuse import refuse_wrapped
+from dropact.surgery._residuals.branches import Branches, BranchSite, find_branches
+from dropact.surgery._residuals.drop_paths import rate_attribute
 from dropact.surgery._steps import Attribute, Child, Class, Step
 from dropact.surgery.receipt import Change, Receipt
 
@@ -195,8 +196,6 @@ def _receipt(model: nn.Module, found: Branches, rates: Sequence[float], replace:
 
 
 def _silenced(model: nn.Module, drop_path: nn.Module, steps: list[Step]) -> list[Step]:
-    from dropact.surgery._drop_paths import rate_attribute
-
     name = next(name for name, module in model.named_modules() if module is drop_path)
     attribute = rate_attribute(drop_path) or ""
     if any(isinstance(step, Attribute) and step.owner == name for step in steps):

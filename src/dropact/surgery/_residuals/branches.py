@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from dropact.methods import ResidualSum
-from dropact.surgery._drop_paths import rate_attribute
 from dropact.surgery._methods import forget
-from dropact.surgery._residual import Residual, read_residuals
+from dropact.surgery._residuals.drop_paths import rate_attribute
+from dropact.surgery._residuals.reading import Residual, read_residuals
 from dropact.surgery._rewrite import with_edits
 from dropact.surgery._source import UnreadableError
 from dropact.surgery.receipt import Skip

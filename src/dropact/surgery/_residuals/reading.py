@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from torch import nn
 
 from dropact.surgery._edit import Edit, span
-from dropact.surgery._flow import Truth, binds, cut, exposed, names_read
 from dropact.surgery._methods import methods
+from dropact.surgery._residuals.additions import additions, adds, operands, replace
+from dropact.surgery._residuals.flow import Truth, binds, cut, exposed, names_read
+from dropact.surgery._residuals.worth import Truths, Worths, weights
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._scan import why_not_editable
 from dropact.surgery._source import Source, UnreadableError, end_of, read, start_of
-from dropact.surgery._worth import Truths, Worths, weights
 
 
 @dataclass(eq=False)
@@ -138,7 +139,7 @@ class _Rewriter:
         while index < len(suite):
             statement = suite[index]
             rest = [suite[index + 1 :], *tails]
-            if isinstance(statement, ast.If) and _adds(statement):
+            if isinstance(statement, ast.If) and adds(statement):
                 known = self._truth(statement.test)
                 test = ast.unparse(statement.test)
                 if known is None:
@@ -184,8 +185,8 @@ class _Rewriter:
         loop: bool,
     ) -> int:
         """Converts the additions of one statement, inner ones first; where it stands now."""
-        for node in list(_additions(suite[index], self._truth)):
-            left, right = _operands(node)
+        for node in list(additions(suite[index], self._truth)):
+            left, right = operands(node)
             one, other = worths.value(left), worths.value(right)
             alone = one.passed_alone(other), other.passed_alone(one)
             heavy, light = map(weights, alone)
@@ -235,7 +236,7 @@ class _Rewriter:
         elsewhere = _read_besides(statement, branch, self._truth)
         after = exposed([statement_ for tail in [suite[index + 1 :], *tails] for statement_ in tail], self._truth)
         inplace = isinstance(statement, ast.Expr) and statement.value is node  # y.add_(x)
-        target = _operands(node)[0].id if inplace and isinstance(_operands(node)[0], ast.Name) else None  # type: ignore[attr-defined]
+        target = operands(node)[0].id if inplace and isinstance(operands(node)[0], ast.Name) else None  # type: ignore[attr-defined]
         after -= {target} if target else binds(statement, self._truth)
         made = cut(suite, index, branch, elsewhere, after, self._local, self._self, self._truth)
         inside = [suite[i] for i in made.statements]
@@ -264,7 +265,7 @@ class _Rewriter:
         elif target:
             suite[index] = ast.Assign(targets=[ast.Name(target, ast.Store())], value=call)
         else:
-            _replace(statement, node, call)
+            replace(statement, node, call)
         kept = [s for i, s in enumerate(suite[:index]) if i not in made.statements]
         suite[: index + 1] = [*kept, function, suite[index]]
         return len(kept) + 1
@@ -289,51 +290,6 @@ class _Rewriter:
         return list(found)
 
 
-def _adds(node: ast.AST) -> bool:
-    return any(
-        (isinstance(n, ast.BinOp | ast.AugAssign) and isinstance(n.op, ast.Add)) or _is_add_call(n)
-        for n in ast.walk(node)
-    )
-
-
-def _is_add_call(node: ast.AST) -> bool:
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.keywords:
-        return False
-    count = {"add": (1, 2), "add_": (1,), "add_relu": ()}.get(node.func.attr, ())
-    return len(node.args) in count and not any(isinstance(a, ast.Starred) for a in node.args)
-
-
-def _operands(node: ast.AST) -> tuple[ast.expr, ast.expr]:
-    if isinstance(node, ast.BinOp):
-        return node.left, node.right
-    if isinstance(node, ast.AugAssign):
-        return ast.Name(node.target.id, ast.Load()), node.value  # type: ignore[union-attr]
-    assert isinstance(node, ast.Call)
-    assert isinstance(node.func, ast.Attribute)
-    return (node.args[0], node.args[1]) if len(node.args) == 2 else (node.func.value, node.args[0])
-
-
-def _additions(statement: ast.stmt, truth: Truth) -> Iterator[ast.AST]:
-    """The additions that a statement does, inner ones first."""
-
-    def within(node: ast.AST) -> Iterator[ast.AST]:
-        if isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-            return
-        known = truth(node.test) if isinstance(node, ast.IfExp) else None
-        dead = None if known is None else node.orelse if known else node.body  # type: ignore[attr-defined]
-        for child in ast.iter_child_nodes(node):
-            if child is not dead:
-                yield from within(child)
-        plus = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add)
-        augmented = (
-            isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name)
-        )
-        if plus or augmented or _is_add_call(node):
-            yield node
-
-    yield from within(statement)
-
-
 def _read_besides(statement: ast.stmt, branch: ast.expr, truth: Truth) -> set[str]:
     """What a statement reads outside the expression ``branch``."""
     found = names_read(statement, truth, besides=branch)
@@ -342,19 +298,6 @@ def _read_besides(statement: ast.stmt, branch: ast.expr, truth: Truth) -> set[st
         if isinstance(branch, ast.Name) and branch.id == name and branch is not statement.value:
             found = names_read(statement.value, truth)  # the target is the branch
     return found
-
-
-def _replace(statement: ast.stmt, old: ast.AST, new: ast.expr) -> None:
-    for node in ast.walk(statement):
-        for field, value in ast.iter_fields(node):
-            if value is old:
-                setattr(node, field, new)
-                return
-            if isinstance(value, list):
-                for index, item in enumerate(value):
-                    if item is old:
-                        value[index] = new
-                        return
 
 
 def _mark(node: ast.AST, name: str) -> None:
