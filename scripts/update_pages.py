@@ -7,7 +7,6 @@ A card takes part when it has the marks of the two blocks (`effects:begin` and s
 `dropact bench` and in `dropact compare --methods` stands in CARDS. A picture is drawn by a function of draw_cards.py.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dropact.bench.record import FORMAT
+from generated import ROOT, Blocks, Pages, bench_tables, update, whole
+
 from dropact.experiments.methods import parts_of
 from dropact.report import Report, collect
 from dropact.report.figure3 import read_study
@@ -23,8 +23,8 @@ from dropact.report.grids import Grid
 from dropact.report.text import markdown_table
 from dropact.report.words import difference, mean_and_interval, probability
 
-ROOT = Path(__file__).resolve().parents[1]
 DIFFERENCES = "results/differences/differences.json"
+Tables = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # each with its environment
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,6 @@ CARDS: Mapping[str, Card] = {
     "stochastic-depth": Card("stochastic-depth", ""),
 }
 PRIMITIVES = ("stochastic-activation",)  # pages of what methods are made of: nobody's method, nothing to measure
-
-
-def benchmarks(root: Path) -> list[dict[str, Any]]:
-    """The records of `dropact bench`; its folder holds other measurements too."""
-    records = [json.loads(path.read_text("utf-8")) for path in sorted((root / "results" / "bench").glob("*.json"))]
-    return [record for record in records if record["format"] == FORMAT]
 
 
 def effects(card: Card, reports: Mapping[str, Report], root: Path) -> str:
@@ -75,25 +69,22 @@ def effects(card: Card, reports: Mapping[str, Report], root: Path) -> str:
     return "\n\n".join(said) if said else "None recorded yet."
 
 
-def costs(card: Card, root: Path) -> str:
+def costs(card: Card, tables: Tables) -> str:
     """Forward + backward, and whole training steps, beside plain ReLU's."""
     rows, where = [], {}
-    for record in benchmarks(root):
-        for table in record["tables"]:
-            for row in table["rows"]:
-                if card.operation and row["label"].split(",")[0] == card.operation:
-                    figure = next(reversed(row["figures"].values()))
-                    kept = row["kept"]
-                    rows.append(
-                        (
-                            f"{table['what']}, {row['label']}",
-                            f"{table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}",
-                            f"{figure['ratio']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]",
-                            _kept(kept) if kept else "–",
-                        )
+    for table, made in tables:
+        for row in table["rows"]:
+            if card.operation and row["label"].split(",")[0] == card.operation:
+                kept = row["kept"]
+                rows.append(
+                    (
+                        f"{table['what']}, {row['label']}",
+                        f"{table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}",
+                        whole(row).shown,
+                        _kept(kept) if kept else "–",
                     )
-                    made = record["environment"]
-                    where[made["command"]] = f"{made['processor']}, {made['threads']} threads"
+                )
+                where[made["command"]] = f"{made['processor']}, {made['threads']} threads"
     if not rows:
         return "None recorded yet."
     headings = ("What", "How", "Time, as a ratio to ReLU's", "Kept for backward, bytes per element")
@@ -139,21 +130,20 @@ def epochs(reports: Mapping[str, Report]) -> str:
     return markdown_table(Grid(("Runs", "Last epoch (%)", "Best epoch (%)"), cells))
 
 
-def arithmetic(root: Path) -> str:
+def arithmetic(tables: Tables) -> str:
     """The authors' mask arithmetic and torch's RReLU beside the fused operations."""
     cells = []
-    for record in benchmarks(root):
-        for table in record["tables"]:
-            found = {row["label"]: next(reversed(row["figures"].values())) for row in table["rows"]}
-            names = ("mask arithmetic", "drop_activation", "F.rrelu", "randomized_relu")
-            if all(name in found for name in names):
-                what = f"{table['what']}, {table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}"
-                cells.append((what, *(f"{found[name]['ratio']:.2f}" for name in names)))
+    for table, _ in tables:
+        found = {row["label"]: whole(row).ratio for row in table["rows"]}
+        names = ("mask arithmetic", "drop_activation", "F.rrelu", "randomized_relu")
+        if all(name in found for name in names):
+            what = f"{table['what']}, {table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}"
+            cells.append((what, *(f"{found[name]:.2f}" for name in names)))
     headings = ("What", "Mask arithmetic", "`drop_activation`", "`F.rrelu`", "`randomized_relu`")
     return markdown_table(Grid(headings, cells))
 
 
-def blocks_of_differences(root: Path, reports: Mapping[str, Report]) -> dict[str, str]:
+def blocks_of_differences(root: Path, reports: Mapping[str, Report], tables: Tables) -> Blocks:
     parts = json.loads((root / DIFFERENCES).read_text(encoding="utf-8"))["parts"]
     return {
         "call-sites": call_sites(parts["call-sites"]),
@@ -161,54 +151,26 @@ def blocks_of_differences(root: Path, reports: Mapping[str, Report]) -> dict[str
         "branch-calls": branch_calls(parts["branch-calls"]),
         "randomized-relu": randomized_relu(parts["randomized-relu"]),
         "epochs": epochs(reports),
-        "arithmetic": arithmetic(root),
+        "arithmetic": arithmetic(tables),
     }
 
 
-def filled(page: str, blocks: Mapping[str, str]) -> str:
-    """`page` with each block between its two marks.
-
-    Raises:
-        ValueError: a mark is missing or stands twice.
-    """
-    for name, block in blocks.items():
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        if page.count(begin) != 1 or page.count(end) != 1:
-            raise ValueError(f"needs one {begin} and one {end} after it")
-        before, rest = page.split(begin)
-        after = rest.split(end)[1]
-        page = f"{before}{begin}\n{block}\n{end}{after}"
-    return page
-
-
-def wanted(root: Path) -> dict[Path, str]:
+def pages(root: Path) -> Pages:
     """Every page as the records have it."""
+    tables = bench_tables(root)
     reports = {
         folder.relative_to(root).as_posix(): collect(folder)
         for folder in sorted(path.parent for path in (root / "results").glob("*/runs"))
     }
-    pages = {
-        root / "docs" / "methods" / f"{name}.md": {"effects": effects(card, reports, root), "costs": costs(card, root)}
+    cards = {
+        f"docs/methods/{name}.md": {"effects": effects(card, reports, root), "costs": costs(card, tables)}
         for name, card in CARDS.items()
     }
-    pages[root / "docs" / "differences.md"] = blocks_of_differences(root, reports)
-    return {path: filled(path.read_text(encoding="utf-8"), blocks) for path, blocks in pages.items()}
+    return {**cards, "docs/differences.md": blocks_of_differences(root, reports, tables)}
 
 
 def main(root: Path = ROOT, argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing, only say whether all is up to date")
-    args = parser.parse_args(argv)
-    stale = 0
-    for path, text in wanted(root).items():
-        if path.read_text(encoding="utf-8") == text:
-            continue
-        stale = 1
-        if args.check:
-            sys.stderr.write(f"{path.relative_to(root)}: not what the records say: run scripts/update_pages.py\n")
-        else:
-            path.write_text(text, encoding="utf-8")
-    return stale if args.check else 0
+    return update(pages, root, argv, __file__, __doc__)
 
 
 if __name__ == "__main__":

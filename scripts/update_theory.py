@@ -4,20 +4,19 @@ python scripts/update_theory.py            # rewrites the pages
 python scripts/update_theory.py --check    # exit status 1 if a page is not what the record says
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from generated import ROOT, Pages, update
+
 from dropact.experiments.statistics import Summary, paired_difference, summarise
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_table
 from dropact.report.words import mean_and_interval, probability, signed
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("docs/theory.md", "docs/errata.md")
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -155,51 +154,26 @@ def _interval(found: Summary, digits: int) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-BLOCKS = {
-    "property-5.1": property_51,
-    "property-5.2": property_52,
-    "two-layers": two_layers,
-    "one-flip": one_flip,
-    "skip": skip,
-    "real-networks": real_networks,
-    "recalibration": recalibration,
+PAGES = {
+    "docs/theory.md": {
+        "two-layers": two_layers,
+        "one-flip": one_flip,
+        "skip": skip,
+        "real-networks": real_networks,
+        "property-5.2": property_52,
+        "recalibration": recalibration,
+    },
+    "docs/errata.md": {"property-5.1": property_51},
 }
 
 
-def filled(page: str, record: Mapping[str, Any]) -> str:
-    """`page` with every block that it has a place for.
-
-    Raises:
-        ValueError: a mark without its other half.
-    """
-    for name, block in BLOCKS.items():
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        if page.count(begin) != page.count(end) or page.count(begin) > 1:
-            raise ValueError(f"{name}: needs one {begin} and one {end} after it, or neither")
-        if begin in page:
-            before, rest = page.split(begin)
-            after = rest.split(end)[1]
-            page = f"{before}{begin}\n{block(record['parts'][name])}\n{end}{after}"
-    return page
+def pages(root: Path) -> Pages:
+    parts = json.loads((root / "results" / "theory" / "simulation.json").read_text(encoding="utf-8"))["parts"]
+    return {place: {name: block(parts[name]) for name, block in blocks.items()} for place, blocks in PAGES.items()}
 
 
 def main(root: Path = ROOT, argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing, only say whether all is up to date")
-    args = parser.parse_args(argv)
-    record = json.loads((root / "results" / "theory" / "simulation.json").read_text(encoding="utf-8"))
-    stale = 0
-    for name in PAGES:
-        path = root / name
-        page = path.read_text(encoding="utf-8")
-        wanted = filled(page, record)
-        if page != wanted:
-            stale = 1
-            if args.check:
-                sys.stderr.write(f"{name}: not what the record says: run scripts/update_theory.py\n")
-            else:
-                path.write_text(wanted, encoding="utf-8")
-    return stale if args.check else 0
+    return update(pages, root, argv, __file__, __doc__)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """The cards of the methods have one form, and what is measured on them is what the records say."""
 
-import importlib.util
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import draw_cards
 import pytest
+import update_pages
+from generated import filled
 
 ROOT = Path(__file__).parents[2]
 HEADINGS = [
@@ -17,26 +19,16 @@ HEADINGS = [
 ]
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-update = script("update_pages")
-
-
 def test_measured_parts_are_what_the_records_say():
-    assert update.main(ROOT, ["--check"]) == 0
+    assert update_pages.main(ROOT, ["--check"]) == 0
 
 
 def test_every_card_takes_part():
     there = {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")}
-    assert there == {*update.CARDS, *update.PRIMITIVES}
+    assert there == {*update_pages.CARDS, *update_pages.PRIMITIVES}
 
 
-@pytest.mark.parametrize("name", update.CARDS)
+@pytest.mark.parametrize("name", update_pages.CARDS)
 def test_a_card_has_the_common_form(name):
     text = (ROOT / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.*)$", text, re.M) == HEADINGS
@@ -45,13 +37,13 @@ def test_a_card_has_the_common_form(name):
         assert words in before, words
     picture = ElementTree.parse(ROOT / "docs" / "methods" / f"{name}.svg").getroot()
     title, description = (picture.find(f"{{http://www.w3.org/2000/svg}}{tag}").text for tag in ("title", "desc"))
-    assert (title, description) == script("draw_cards").PICTURES[name][:2]
+    assert (title, description) == draw_cards.PICTURES[name][:2]
 
 
 def test_a_number_changed_by_hand_is_found(tmp_path, capsys):
     page = "before\n<!-- effects:begin -->\n3.13\n<!-- effects:end -->\nafter\n"
-    assert update.filled(page, {"effects": "4.14"}) == page.replace("3.13", "4.14")
+    assert filled(page, {"effects": "4.14"}) == page.replace("3.13", "4.14")
     with pytest.raises(ValueError, match="effects:begin"):
-        update.filled(page + page, {"effects": ""})
+        filled(page + page, {"effects": ""})
     with pytest.raises(ValueError, match="costs:begin"):
-        update.filled(page, {"costs": ""})
+        filled(page, {"costs": ""})

@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import importlib.util
 import os
 import shutil
 import threading
@@ -10,21 +9,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
+import build_docs
 import pytest
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytest.importorskip("zensical", reason="needs zensical, of the extra docs")
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build = script("build_docs")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +25,7 @@ def site(tmp_path_factory):
         shutil.copy(ROOT / name, root / name)
     for name in ("docs", "results", "scripts", "src"):
         (root / name).symlink_to(ROOT / name)
-    assert build.main(root, []) == 0
+    assert build_docs.main(root, []) == 0
     return root / "build" / "site"
 
 
@@ -91,7 +81,8 @@ def test_examples_of_docstrings_are_code(site):
 
 
 def test_docstrings_become_markdown():
-    readable = script("readable_docstrings").readable
+    from readable_docstrings import readable  # needs griffe, of the extra docs
+
     text = "See :func:`f` and ``g``.\n\n>>> f(1)\n2\n\nAfter.\n    >>> f(2)\n    4"
     assert readable(text) == (
         "See `f` and `g`.\n\n```pycon\n>>> f(1)\n2\n```\n\nAfter.\n\n    ```pycon\n    >>> f(2)\n    4\n```"

@@ -1,4 +1,4 @@
-"""What every backend is compared on: awkward sizes, awkward numbers, every dtype, the ends of the probability."""
+"""What every backend is compared on: awkward sizes and numbers, every dtype and layout, the ends of the probability."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,14 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SIZES = (0, 1, 15, 4095, 4096, 4097, 3 * 4096 + 5, 70_001)
 PROBABILITIES = (0.0, 1e-9, 0.05, 0.5, 0.95, 1.0)
 SPECIAL = (0.0, -0.0, float("nan"), float("inf"), -float("inf"), 1e-45, -1e-45, 6e-8, -6e-8, 5e-324, -5e-324, 1.0, -1.0)
+
+FORMATS = {  # of four dimensions
+    "contiguous": lambda x: x.contiguous(),
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
+    "sliced": lambda x: torch.stack([x, x], -1)[..., 0],
+    "expanded": lambda x: x[:1, :, :1].expand(x.shape),
+}
 
 
 def awkward(size: int, dtype: torch.dtype, offset: int = 0) -> Tensor:

@@ -7,7 +7,8 @@ units for the rest, and the flat end at 2**-126; the product is then rounded to 
 
 import pytest
 import torch
-from inputs import DTYPES, SIZES, awkward
+from extension import instruction_sets, watched
+from inputs import DTYPES, FORMATS, SIZES, awkward
 
 from dropact import GAAF
 from dropact.functional import gaaf
@@ -39,18 +40,6 @@ def assert_is_the_closed_form(got, grad, x, name, a, b, cap):
     allowed = grad.double().abs() * of_slope + rounding + half_subnormal
     assert (error <= allowed[finite]).all(), (name, (error - allowed[finite]).max())
     assert torch.equal(got.isnan() & finite, torch.zeros_like(finite))
-
-
-def instruction_sets():
-    names = []
-    for name in ("baseline", "avx2", "avx512"):
-        try:
-            cpu.extension.use_instructions(name)
-            names.append(name)
-        except ValueError:
-            pass
-    cpu.extension.use_instructions("best")
-    return names
 
 
 @pytest.fixture(params=[*instruction_sets(), "triton", "reference"])
@@ -93,14 +82,6 @@ def test_infinity_saturates_and_nan_stays(backend, name):
     torch.testing.assert_close(out, torch.tensor([*ends, float("nan"), *ends]), rtol=0, atol=1e-30, equal_nan=True)
 
 
-FORMATS = {
-    "contiguous": lambda x: x.contiguous(),
-    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
-    "sliced": lambda x: torch.stack([x, x], -1)[..., 0],
-    "expanded": lambda x: x[:1, :, :1].expand(x.shape),
-}
-
-
 @pytest.mark.parametrize("forward", FORMATS)
 @pytest.mark.parametrize("backward", FORMATS)
 def test_the_gradient_leaves_in_the_layout_of_the_input(forward, backward):
@@ -120,16 +101,7 @@ def test_the_input_is_kept_and_nothing_else(name, dtype):
 
 
 def test_eager_backward_is_one_call_of_the_c_extension(monkeypatch):
-    calls = []
-
-    class Spy:
-        @staticmethod
-        def run(*args):
-            calls.append(args[0])
-            return real.run(*args)
-
-    real = cpu.extension
-    monkeypatch.setattr(cpu, "extension", Spy)
+    calls = watched(monkeypatch)
     for name, code in (("relu", 7), ("tanh", 8), ("sigmoid", 9)):
         calls.clear()
         gaaf(torch.randn(8, requires_grad=True), name).sum().backward()

@@ -6,24 +6,13 @@ import sys
 
 import pytest
 import torch
+from extension import instruction_sets
 from inputs import DTYPES, PROBABILITIES, SIZES, awkward, same_bits
 
 from dropact._random import _keys, random_bits_like
 from dropact.kernels import cpu, reference
 
 SEEDS = (0, -(2**62) - 12345)
-
-
-def instruction_sets():
-    names = []
-    for name in ("baseline", "avx2", "avx512"):
-        try:
-            cpu.extension.use_instructions(name)
-            names.append(name)
-        except ValueError:
-            pass
-    cpu.extension.use_instructions("best")
-    return names
 
 
 @pytest.fixture(params=[*instruction_sets(), "triton"])

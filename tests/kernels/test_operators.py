@@ -5,7 +5,8 @@ import warnings
 
 import pytest
 import torch
-from inputs import DTYPES, PROBABILITIES, awkward, same_bits
+from extension import watched
+from inputs import DTYPES, FORMATS, PROBABILITIES, awkward, same_bits
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -35,15 +36,6 @@ def test_opcheck(name, layout):
     x = torch.randn(3, 4, 5, 6, dtype=torch.float64)
     x = {"contiguous": x, "channels_last": x.to(memory_format=torch.channels_last), "sliced": x[:, :, ::2]}[layout]
     torch.library.opcheck(getattr(ops, name).default, CALLS[name](x.detach().requires_grad_()))
-
-
-FORMATS = {
-    "contiguous": lambda x: x.contiguous(),
-    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
-    "transposed": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
-    "sliced": lambda x: torch.stack([x, x], -1)[..., 0],
-    "expanded": lambda x: x[:1, :, :1].expand(x.shape),
-}
 
 
 @pytest.mark.parametrize("forward", FORMATS)
@@ -114,16 +106,7 @@ def test_bytes_kept_for_backward(dtype):
 
 
 def test_eager_calls_reach_the_c_extension(monkeypatch):
-    calls = []
-
-    class Spy:
-        @staticmethod
-        def run(*args):
-            calls.append(args[0])
-            return real.run(*args)
-
-    real = cpu.extension
-    monkeypatch.setattr(cpu, "extension", Spy)
+    calls = watched(monkeypatch)
     for inplace in (False, True):
         for layer in (DropActivation(0.05, inplace=inplace), RandomizedReLU(inplace=inplace)):
             calls.clear()

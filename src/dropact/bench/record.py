@@ -19,6 +19,11 @@ class Figure:
     low: float
     high: float
 
+    @property
+    def shown(self) -> str:
+        """The ratio and its interval, as people read them."""
+        return f"{self.ratio:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
 
 @dataclass(frozen=True)
 class Verdict:

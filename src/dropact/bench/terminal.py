@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dropact.bench.machine import falls_back
-from dropact.bench.record import Figure, Row, Table, Verdict
+from dropact.bench.record import Row, Table, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,7 @@ def show_table(table: Table, console: "Console") -> None:
     for row in table.rows:
         cells = [row.label]
         for part in parts:
-            cells += [_ratio(row.figures[part]), f"{row.figures[part].microseconds:,.0f}"]
+            cells += [row.figures[part].shown, f"{row.figures[part].microseconds:,.0f}"]
         if with_kept:
             cells.append(_kept(row))
         grid.add_row(*map(escape, cells), "\n".join(map(_verdict, row.verdicts)))
@@ -76,10 +76,6 @@ def show_summary(tables: Sequence[Table], console: "Console") -> None:
         line = f"  missed: {row.label}, {table.title}: {verdict.text} ({verdict.value:.2f})"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(LEGEND, style="dim", highlight=False)
-
-
-def _ratio(figure: Figure) -> str:
-    return f"{figure.ratio:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
 
 
 def _kept(row: Row) -> str:

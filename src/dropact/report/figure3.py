@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dropact.experiments.errors import RecordError
-from dropact.experiments.files import write_text
 from dropact.experiments.methods import label
 from dropact.experiments.recipes import figure3
 from dropact.experiments.recipes.figure3 import FUNCTIONS, METHODS
@@ -19,6 +17,7 @@ from dropact.report.svg import INK, SETTINGS, render, standalone
 from dropact.report.tables import seed_ranges
 from dropact.report.text import markdown_table
 from dropact.report.words import mean_and_interval, probability, signed
+from dropact.report.write import write_texts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -272,9 +271,4 @@ def write_figure3(study: Study, folder: Path) -> list[Path]:
         "figure3.svg": standalone(picture(study)),
         "report.html": page(study),
     }
-    try:
-        for name, text in texts.items():
-            write_text(folder / name, text)
-    except OSError as error:
-        raise RecordError(f"{folder}: cannot be written ({error.strerror})") from None
-    return [folder / name for name in texts]
+    return write_texts(texts, folder)

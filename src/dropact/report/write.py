@@ -1,5 +1,6 @@
 """Writes every form of the report into the folder it is about."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dropact.experiments.errors import RecordError
@@ -21,6 +22,15 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     for number, table in enumerate(report.tables, start=1):
         name = "comparison" if number == 1 else f"comparison-{number}"
         texts[f"{name}.svg"] = standalone(overview(table, name))
+    return write_texts(texts, folder)
+
+
+def write_texts(texts: Mapping[str, str], folder: Path) -> list[Path]:
+    """Each text under its name; the paths, in that order.
+
+    Raises:
+        RecordError: the folder cannot be written.
+    """
     try:
         for name, text in texts.items():
             write_text(folder / name, text)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from dropact.experiments.models._layers import conv1x1, conv3x3, head, initialise
+from dropact.experiments.models._layers import conv1x1, conv3x3, head, initialise, stages
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
@@ -69,25 +69,13 @@ def resnet(
     *, block: type[BasicBlock] | type[Bottleneck], blocks: int, num_classes: int, in_channels: int, image_size: int
 ) -> nn.Module:
     """The network with `blocks` blocks in each of its three stages."""
-    channels = 16
-
-    def stage(width: int, stride: int) -> nn.Sequential:
-        nonlocal channels
-        made = nn.Sequential()
-        for index in range(blocks):
-            made.append(block(channels, width, stride if index == 0 else 1))
-            channels = block.expansion * width
-        return made
-
     return initialise(
         nn.Sequential(
             OrderedDict(
                 conv=conv3x3(in_channels, 16),
                 bn=nn.BatchNorm2d(16),
                 relu=nn.ReLU(),
-                stage1=stage(16, 1),
-                stage2=stage(32, 2),
-                stage3=stage(64, 2),
+                **stages(block, blocks),
                 **head(64 * block.expansion, num_classes),
             )
         )

@@ -1,0 +1,88 @@
+"""What the scripts share that write parts of pages from records: blocks between marks, --check, `dropact bench`'s."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dropact.bench import FORMAT, Figure
+
+ROOT = Path(__file__).resolve().parents[1]
+Blocks = Mapping[str, str]  # the text of each block by the name in its marks
+Pages = Mapping[str, Blocks]  # by the page's path from the root
+
+
+def marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def filled(page: str, blocks: Blocks) -> str:
+    """`page` with each block between its two marks.
+
+    Raises:
+        ValueError: a mark is missing, stands twice, or they stand in the wrong order.
+    """
+    for name, block in blocks.items():
+        begin, end = marks(name)
+        if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+            raise ValueError(f"needs one {begin} and one {end} after it")
+        before, _, rest = page.partition(begin)
+        after = rest.partition(end)[2]
+        page = f"{before}{begin}\n{block}\n{end}{after}"
+    return page
+
+
+def update(pages: Callable[[Path], Pages], root: Path, argv: list[str] | None, script: str, about: str | None) -> int:
+    """Rewrites `pages` under `root`; with --check in `argv` only says on stderr which differ from the records.
+
+    Args:
+        script: the file that was called.
+        about: its docstring, for --help.
+
+    Returns:
+        The exit status: 1 where a page differs and was to be left, or where records or marks are damaged; then no
+        page is written.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, only say whether all is up to date")
+    args = parser.parse_args(argv)
+    try:
+        stale = _stale(pages(root), root)
+    except ValueError as error:  # RecordError is one
+        sys.stderr.write(f"{error}\n")
+        return 1
+    for place, text in stale.items():
+        if args.check:
+            sys.stderr.write(f"{place}: not what the records say: run scripts/{Path(script).name}\n")
+        else:
+            (root / place).write_text(text, encoding="utf-8")
+    return int(args.check and bool(stale))
+
+
+def _stale(pages: Pages, root: Path) -> dict[str, str]:
+    """The pages that differ, as they should be."""
+    found = {}
+    for place, blocks in pages.items():
+        page = (root / place).read_text(encoding="utf-8")
+        try:
+            wanted = filled(page, blocks)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+        if page != wanted:
+            found[place] = wanted
+    return found
+
+
+def bench_tables(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every table recorded by `dropact bench`, with its environment; the folder holds other measurements too."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / "results/bench").glob("*.json"))]
+    return [
+        (table, record["environment"]) for record in records if record["format"] == FORMAT for table in record["tables"]
+    ]
+
+
+def whole(row: Mapping[str, Any]) -> Figure:
+    """The last figure of a row, which has in it what those before it measure."""
+    return Figure(**next(reversed(row["figures"].values())))
