@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from types import ModuleType
@@ -31,6 +32,7 @@ def backend(device: torch.device | str = "cpu") -> str:
     return "Triton" if kind == "cuda" and _triton() is not None else "torch"
 
 
+@functools.cache
 def _triton() -> ModuleType | None:
     try:
         from dropact.kernels import cuda  # Triton is not loaded before a CUDA tensor arrives
