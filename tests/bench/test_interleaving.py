@@ -122,3 +122,20 @@ def test_the_wall_clock_forgets_what_it_has_told():
     clock.mark()
     assert len(clock.read()) == 1
     assert clock.read() == []
+
+
+def test_a_turn_that_the_clock_could_not_take_is_taken_again():
+    """As on a GPU that was done before its host had asked for everything."""
+
+    class Overtaken(FakeClock):
+        refused = 2
+
+        def read(self):
+            marks = super().read()
+            self.refused -= 1
+            return [] if self.refused >= 0 else marks
+
+    clock, log = Overtaken(), []
+    taken = turn(worker(clock, "a", 1.0, 2.0, log), clock, PARTS, calls=2, lead_in=True)
+    assert taken == {"forward": 1.0, "backward": 2.0, "both": 3.0}
+    assert log == ["a"] * 9

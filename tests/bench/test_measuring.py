@@ -1,6 +1,8 @@
 """Cases, contestants, verdicts and the watch on the machine. No test asserts how long anything takes."""
 
+import dataclasses
 import io
+import math
 import warnings
 
 import pytest
@@ -13,7 +15,7 @@ from dropact import DropActivation, RandomizedReLU
 from dropact.bench import Effort, Plan, environment, measure, show_head, show_summary, show_table
 from dropact.bench.contestants import CANDIDATES, MaskArithmetic, mask_arithmetic
 from dropact.bench.machine import Watch, noise
-from dropact.bench.plan import STEP
+from dropact.bench.plan import OPERATION
 from dropact.bench.record import Verdict
 from dropact.bench.saved import Kept
 from dropact.bench.step import _network
@@ -31,9 +33,9 @@ def shown(show, *args):
 
 def test_the_cases_are_the_ones_asked_for():
     cases = Plan().cases()
-    operations = [(c.mode, c.shape, c.dtype, c.layout) for c in cases if c.what != STEP]
+    operations = [(c.mode, c.shape, c.dtype, c.layout) for c in cases if c.what == OPERATION]
     assert len(set(operations)) == len(operations) == 16
-    steps = [(c.mode, c.shape, c.dtype, c.layout) for c in cases if c.what == STEP]
+    steps = [(c.mode, c.shape, c.dtype, c.layout) for c in cases if c.what == "ResNet-20 training step"]
     assert steps == [(mode, STEP_IMAGES, "bfloat16", "channels_last") for mode in ("eager", "compiled")]
     assert [c.layout for c in Plan(shapes=((3, 4),), dtypes=("float32",), step=False).cases()] == ["contiguous"] * 2
 
@@ -58,18 +60,18 @@ def test_mask_arithmetic_is_drop_activation():
 )
 def test_every_site_of_the_step_has_the_activation_and_all_begin_alike(name, layer):
     torch.manual_seed(1)
-    network = _network(name, "cpu")
+    network = _network(name, "cpu", "resnet-20")
     assert network.training
     sites = [m for m in network.modules() if isinstance(m, (nn.ReLU, nn.RReLU, MaskArithmetic, DropActivation, layer))]
     assert [type(site) for site in sites] == [layer] * 19
-    plain = _network("relu", "cpu").state_dict()
+    plain = _network("relu", "cpu", "resnet-20").state_dict()
     assert all(torch.equal(value, plain[key]) for key, value in network.state_dict().items())
 
 
 def test_a_step_trains():
     from dropact.bench.step import _contestant
 
-    network = _network("drop_activation", "cpu")
+    network = _network("drop_activation", "cpu", "resnet-20")
     before = [p.clone() for p in network.parameters()]
     _contestant(network, torch.randn(4, 3, 32, 32), torch.arange(4), compiled=False)(lambda: None)
     assert all(not torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
@@ -113,7 +115,7 @@ def test_the_fallback_is_said_loudly(monkeypatch):
 
 
 def met(name, mode, dtype, shape, **both):
-    found = verdicts(name, mode, dtype, shape, {name: {"both": [value] * 3} for name, value in both.items()})
+    found = verdicts("cpu", name, mode, dtype, shape, {name: {"both": [value] * 3} for name, value in both.items()})
     return [(verdict.bound, verdict.met) for verdict in found]
 
 
@@ -132,7 +134,7 @@ def test_the_targets_of_an_operation():
 def test_the_targets_of_a_step_and_of_memory():
     samples = {name: {"step": [value] * 3} for name, value in {"relu": 1.0, "drop_activation": 1.03}.items()}
     assert [
-        (mode, [(v.bound, v.met) for v in verdicts("drop_activation", mode, "bfloat16", STEP_IMAGES, samples)])
+        (mode, [(v.bound, v.met) for v in verdicts("cpu", "drop_activation", mode, "bfloat16", STEP_IMAGES, samples)])
         for mode in ("eager", "compiled")
     ] == [("eager", [(1.02, False)]), ("compiled", [(1.05, True)])]
     plan = Plan(shapes=((64, 64),), dtypes=("float32",), only=("drop_activation",), effort=QUICK)
@@ -141,6 +143,50 @@ def test_the_targets_of_a_step_and_of_memory():
     assert kept_verdicts("mask_arithmetic", "eager", Kept(0.0, 0.0, 12.0)) == []
     assert not kept_verdicts("drop_activation", "eager", Kept(4.0, 0.0, 0.0))[0].met
     assert not kept_verdicts("drop_activation_gelu", "eager", Kept(4.0, 4.0, 0.0))[0].met
+
+
+ON_GPU = Plan(shapes=((2, 3),), dtypes=("float32",), batch=2, accelerator=True, effort=QUICK)
+
+
+def test_a_gpus_plan_has_its_own_shapes_steps_and_targets():
+    plan = Plan.usual("cuda")
+    assert [math.prod(shape) for shape in plan.shapes] == [2**26, 2**24, 2**20]
+    steps = [(case.what, case.mode) for case in plan.cases() if case.network]
+    assert steps == [
+        ("ResNet-18 training step", "eager"),
+        ("ResNet-18 training step", "compiled"),
+        ("WRN-28-10 training step", "eager"),
+    ]
+    times = {"relu": 1.0, "copy": 0.8, "drop_activation": 1.1}
+    samples = {name: {"both": [value] * 3} for name, value in times.items()}
+    for dtype in ("float32", "bfloat16"):
+        found = verdicts("cuda", "drop_activation", "eager", dtype, plan.shapes[0], samples)
+        # five tensors in 1.1 where the copy moves four in 0.8
+        assert [(v.bound, round(v.value, 4), v.met) for v in found] == [(1.1, 1.1, True), (0.8, 0.9091, True)]
+    assert verdicts("cuda", "drop_activation", "eager", "float32", plan.shapes[1], samples) == []
+
+
+def test_the_copy_and_what_is_beside_it():
+    table = measure(ON_GPU.cases()[0], ON_GPU)
+    assert [row.name for row in table.rows][:3] == ["relu", "copy", "leaky_relu"]
+    assert list(table.rows[0].figures) == ["host", "forward", "backward", "both"]
+    copy = next(row for row in table.rows if row.name == "copy")
+    assert copy.share is None
+    assert table.copy_bandwidth == pytest.approx(4 * 24 / (copy.figures["both"].microseconds / 1e6))
+    assert all(row.share > 0 for row in table.rows if row.name != "copy")
+    words = shown(show_table, table)
+    assert "A copy moves" in words
+    assert "of the copy's" in words
+
+
+def test_the_most_memory_of_a_wide_step(monkeypatch):
+    monkeypatch.setattr("dropact.bench.plan.WIDE", "resnet-20")
+    monkeypatch.setattr("dropact.bench.plan.peak_bytes", lambda contestant, device, before: 3 * 2**20)
+    plan = dataclasses.replace(ON_GPU, operations=False, modes=(), effort=Effort(1, 5.0, 0, 1))
+    (case,) = plan.cases()
+    table = measure(case, plan)
+    assert [row.name for row in table.rows] == ["relu", "mask_arithmetic", "drop_activation"]
+    assert "MiB" in shown(show_table, table)
 
 
 def test_the_watch_counts_the_work_of_others():

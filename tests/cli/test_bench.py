@@ -13,7 +13,7 @@ from dropact.cli.bench import shape
 
 QUICK = ["bench", "--quick", "--threads", "1"]
 TINY = [*QUICK, "--no-step", "--dtype", "float32", "--shape", "2x3", "--only", "drop_activation"]
-OPERATIONS = len(CANDIDATES)
+OPERATIONS = len(CANDIDATES) - 1  # the copy is for GPUs
 STEPS = sum(candidate.convert is not None for candidate in CANDIDATES.values())
 FIGURE = {"microseconds", "ratio", "low", "high"}
 
@@ -111,6 +111,7 @@ def refused(capsys, words):
         (["--shape", "0x3"], ["--shape", "'0x3'"]),
         (["--shape", ""], ["--shape", "''"]),
         (["--shape", "65536x65536"], ["--shape", "2**28"]),
+        (["--batch", "0"], ["--batch", "0", "at least 1"]),
         (["--rounds", "0"], ["--rounds", "0", "at least 1"]),
         (["--rounds", "many"], ["--rounds", "'many'"]),
         (["--seconds", "0"], ["--seconds", "0", "above 0"]),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from dropact.methods import AID, GAAF, DropActivation, RandomizedReLU, StochA
 from dropact.surgery import convert_
 
 DROP_PROB = 0.05
-BASELINE = "relu"
+BASELINE, COPY = "relu", "copy"
 
 
 def mask_arithmetic(x: Tensor) -> Tensor:
@@ -31,6 +32,18 @@ class MaskArithmetic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return mask_arithmetic(x)
+
+
+class _Copy(torch.autograd.Function):
+    """The least that an operation can move: forward reads and writes a tensor, and so does backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.empty_like(x).copy_(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return torch.empty_like(grad).copy_(grad)
 
 
 def _in_place_of_relu(layer: Callable[[], nn.Module]) -> Callable[[nn.Module], None]:
@@ -52,6 +65,7 @@ class Candidate:
 # Plain functions rather than partials: a compiler caches by code object.
 CANDIDATES: Mapping[str, Candidate] = {
     "relu": Candidate("F.relu", F.relu, lambda network: None),
+    COPY: Candidate("copy", _Copy.apply),
     "leaky_relu": Candidate("F.leaky_relu", lambda x: F.leaky_relu(x, DROP_PROB)),
     "rrelu": Candidate("F.rrelu", lambda x: F.rrelu(x, training=True), _in_place_of_relu(nn.RReLU)),
     "dropout": Candidate("F.dropout", lambda x: F.dropout(x, DROP_PROB)),
@@ -73,8 +87,10 @@ CANDIDATES: Mapping[str, Candidate] = {
 NAMES = tuple(CANDIDATES)
 
 
-def chosen(only: tuple[str, ...], *, step: bool) -> list[str]:
+def chosen(only: tuple[str, ...], *, step: bool, copy: bool = False) -> list[str]:
     """The names in the table's order: all or `only` these, those that have a step if `step`, the baseline always.
+
+    The copy is there if `copy`, or if `only` names it.
 
     >>> chosen(("drop_activation", "gelu"), step=True)
     ['relu', 'drop_activation']
@@ -82,5 +98,6 @@ def chosen(only: tuple[str, ...], *, step: bool) -> list[str]:
     return [
         name
         for name, candidate in CANDIDATES.items()
-        if (not only or name in only or name == BASELINE) and not (step and candidate.convert is None)
+        if (name == COPY and copy) or name == BASELINE or name in only or (not only and name != COPY)
+        if not (step and candidate.convert is None)
     ]

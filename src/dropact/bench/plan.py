@@ -6,17 +6,35 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dropact.bench.contestants import BASELINE, CANDIDATES, chosen
+from dropact.bench.contestants import BASELINE, CANDIDATES, COPY, chosen
 from dropact.bench.machine import Watch, noise, serving
 from dropact.bench.operations import OPERATION_PARTS, Operation, operation_contestants, prepare
 from dropact.bench.ratios import compare, spread
 from dropact.bench.record import Row, Table
-from dropact.bench.saved import kept_for_backward
+from dropact.bench.saved import allocated, kept_for_backward, peak_bytes
 from dropact.bench.step import STEP_PARTS, step_contestants
-from dropact.bench.targets import LARGE, SMALL, kept_verdicts, verdicts
-from dropact.bench.timing import Contestant, Effort, calls_per_turn, clock_for, ignore, interleave
+from dropact.bench.targets import (
+    LARGE,
+    MEBI_1,
+    MEBI_16,
+    MEBI_64,
+    SMALL,
+    STEP_NETWORKS,
+    bandwidth_of_copy,
+    kept_verdicts,
+    share_of_copy,
+    verdicts,
+)
+from dropact.bench.timing import Clock, Contestant, Effort, HostClock, calls_per_turn, clock_for, ignore, interleave
 
-OPERATION, STEP = "operation", "ResNet-20 training step"
+OPERATION = "operation"
+STEPS = {  # how tables call a step of each network
+    "resnet-20": "ResNet-20 training step",
+    "resnet-18": "ResNet-18 training step",
+    "wrn-28-10": "WRN-28-10 training step",
+}
+WIDE, OF_WIDE = "wrn-28-10", ("drop_activation", "mask_arithmetic")  # for its memory; the others keep as much as these
+STEP_CALLS_AHEAD = 10  # a host that has steps to ask for runs ahead of its GPU, as in training
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,7 @@ class Case:
     dtype: str
     shape: tuple[int, ...]
     layout: str  # contiguous | channels_last
+    network: str | None = None  # whose step it is
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,10 @@ class Plan:
 
     >>> len(Plan().cases())
     18
+
+    Args:
+        accelerator: whether there is what a GPU's tables have besides: the copy, the host's time, a wide network's
+            memory.
     """
 
     device: str = "cpu"
@@ -47,6 +70,19 @@ class Plan:
     step: bool = True
     batch: int = 128
     effort: Effort = field(default_factory=Effort)
+    accelerator: bool = False
+
+    @classmethod
+    def usual(cls, device: str) -> "Plan":
+        """What is measured on a device unless something else is asked for.
+
+        >>> Plan.usual("cuda").dtypes
+        ('float32', 'bfloat16', 'float16')
+        """
+        if device == "cpu":
+            return cls()
+        dtypes, shapes = ("float32", "bfloat16", "float16"), (MEBI_64, MEBI_16, MEBI_1)
+        return cls(device=device, dtypes=dtypes, shapes=shapes, accelerator=True)
 
     def cases(self) -> list[Case]:
         """Every table, in the order they are shown. Only images (4 dimensions) have channels to put last."""
@@ -58,8 +94,12 @@ class Plan:
             for layout in (("contiguous", "channels_last") if len(shape) == 4 else ("contiguous",))
             if self.operations
         ]
-        steps = [Case(STEP, mode, "bfloat16", (self.batch, 3, 32, 32), "channels_last") for mode in self.modes]
-        return found + steps * self.step
+        networks = [(STEP_NETWORKS[self.device], mode) for mode in self.modes]
+        networks += [(WIDE, "eager")] * self.accelerator
+        for network, mode in networks * self.step:
+            shape = (self.batch, 3, 32, 32)
+            found.append(Case(STEPS[network], mode, "bfloat16", shape, "channels_last", network))
+        return found
 
 
 def measure(case: Case, plan: Plan) -> Table:
@@ -71,36 +111,65 @@ def measure(case: Case, plan: Plan) -> Table:
     (['relu', 'drop_activation'], 2)
     """
     torch.compiler.reset()  # each table compiles afresh, for its own shapes
-    is_step, compiled = case.what == STEP, case.mode == "compiled"
+    compiled = case.mode == "compiled"
     dtype = getattr(torch, case.dtype)
-    names = chosen(plan.only, step=is_step)
     operations: dict[str, Operation] = {}
-    if is_step:
-        parts, contestants = STEP_PARTS, step_contestants(names, plan.device, plan.batch, compiled=compiled)
+    peaks: dict[str, int | None] = {}
+    if case.network is not None:
+        parts = STEP_PARTS
+        names = chosen(OF_WIDE if case.network == WIDE else plan.only, step=True)
+        contestants: dict[str, Contestant] = {}
+        left_out: dict[str, str] = {}
+        for name in names:
+            before = allocated(plan.device)
+            one = step_contestants([name], plan.device, plan.batch, case.network, compiled=compiled)
+            able, unable = _able(one)
+            contestants |= able
+            left_out |= unable
+            peaks |= {name: peak_bytes(able[name], plan.device, before) for name in able}
     else:
+        parts = OPERATION_PARTS
         x, grad = _tensors(case, plan.device, dtype)
-        operations = prepare(names, compiled=compiled)
-        parts, contestants = OPERATION_PARTS, operation_contestants(operations, x, grad)
-    contestants, left_out = _able(contestants)
+        operations = prepare(chosen(plan.only, step=False, copy=plan.accelerator), compiled=compiled)
+        contestants, left_out = _able(operation_contestants(operations, x, grad))
     backend = "inductor, from the torch definition" if compiled else serving(plan.device, dtype)
     about = (case.what, case.mode, case.dtype, case.shape, case.layout, backend)
     if BASELINE not in contestants:
         return Table(*about, rounds=0, calls=0, rows=(), noise=(), left_out=left_out)
 
-    clock = clock_for(plan.device)
-    calls = 1 if is_step else calls_per_turn(contestants[BASELINE], clock)
+    # An operation's own time on the device; a step as it comes, for a host that is too slow makes training slow.
+    clock = clock_for(plan.device, ahead=case.network is None)
+    if case.network is None:
+        calls = calls_per_turn(contestants[BASELINE], clock)
+    else:
+        calls = STEP_CALLS_AHEAD if plan.accelerator else 1
+    lead_in = case.network is None or plan.accelerator
     with Watch() as watch:
-        samples = interleave(contestants, clock, parts, plan.effort, calls=calls, lead_in=not is_step)
+        samples = interleave(contestants, clock, parts, plan.effort, calls=calls, lead_in=lead_in)
+        if case.network is None and plan.accelerator:
+            host = interleave(contestants, _host_clock(plan.device), {"host": (0, 2)}, plan.effort, calls=calls)
+            samples = {name: host[name] | taken for name, taken in samples.items()}
     baseline = samples[BASELINE]
+    whole = list(parts)[-1]
+    copied = samples[COPY][whole] if COPY in samples else None
+    held_to_targets = case.network in (None, STEP_NETWORKS[plan.device])
     rows = []
     for name, taken in samples.items():
         figures = {part: compare(seconds, baseline[part]) for part, seconds in taken.items()}
         held = kept_for_backward(operations[name], x) if operations else None
-        found = verdicts(name, case.mode, case.dtype, case.shape, samples) if plan.device == "cpu" else []
+        asked = (plan.device, name, case.mode, case.dtype, case.shape)
+        found = verdicts(*asked, samples) if held_to_targets else []
         found += kept_verdicts(name, case.mode, held) if held else []
-        rows.append(Row(name, CANDIDATES[name].label, figures, held, tuple(found)))
-    whole = baseline[list(parts)[-1]]
-    return Table(*about, len(whole), calls, tuple(rows), tuple(noise(watch.others, spread(whole))), left_out)
+        share = share_of_copy(taken[whole], copied) if copied and name != COPY else None
+        label = CANDIDATES[name].label
+        rows.append(Row(name, label, figures, held, tuple(found), share, peaks.get(name)))
+    rounds, doubts = len(baseline[whole]), tuple(noise(watch.others, spread(baseline[whole])))
+    bandwidth = bandwidth_of_copy(copied, x.untyped_storage().nbytes()) if copied else None
+    return Table(*about, rounds, calls, tuple(rows), doubts, left_out, bandwidth)
+
+
+def _host_clock(device: str) -> Clock:
+    return HostClock() if device == "cuda" else clock_for(device)
 
 
 def _tensors(case: Case, device: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -38,18 +38,27 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Row:
-    """One contestant: a figure per part, what it keeps for backward, and the targets it has."""
+    """One contestant: a figure per part, what it keeps for backward, and the targets it has.
+
+    On a GPU also its `share` of the copy's bandwidth, taken over forward and backward, and the most memory that a step
+    takes, weights, gradients and optimiser included.
+    """
 
     name: str
     label: str
     figures: Mapping[str, Figure]
     kept: Kept | None = None
     verdicts: Sequence[Verdict] = ()
+    share: float | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Contestants measured together. `noise` says why the figures deserve doubt, `left_out` who could not run."""
+    """Contestants measured together. `noise` says why the figures deserve doubt, `left_out` who could not run.
+
+    `copy_bandwidth` is what the copy moves, bytes read and bytes written, per second.
+    """
 
     what: str
     mode: str
@@ -62,6 +71,7 @@ class Table:
     rows: Sequence[Row]
     noise: Sequence[str]
     left_out: Mapping[str, str]
+    copy_bandwidth: float | None = None
 
     @property
     def title(self) -> str:

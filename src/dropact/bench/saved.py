@@ -1,10 +1,12 @@
-"""What an operation keeps in memory between its forward and its backward pass."""
+"""What an operation keeps in memory between its forward and its backward pass; the most that a step takes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from dropact.bench.timing import Contestant, ignore
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,18 @@ def kept_for_backward(operation: Callable[[Tensor], Tensor], x: Tensor) -> Kept:
     of_input, of_output = (storages.pop(pointer, 0) for pointer in own)
     elements = max(x.numel(), 1)
     return Kept(of_input / elements, of_output / elements, sum(storages.values()) / elements)
+
+
+def allocated(device: str) -> int:
+    """Bytes that tensors take on a GPU; 0 on a CPU, where nobody counts them."""
+    return torch.cuda.memory_allocated() if device == "cuda" else 0
+
+
+def peak_bytes(contestant: Contestant, device: str, before: int) -> int | None:
+    """The most that a call takes on a GPU, beyond the `before` that were taken when the contestant was made."""
+    if device != "cuda":
+        return None
+    contestant(ignore)
+    torch.cuda.reset_peak_memory_stats()
+    contestant(ignore)
+    return int(torch.cuda.max_memory_allocated()) - before

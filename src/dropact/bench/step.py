@@ -1,4 +1,4 @@
-"""A whole training step of a ResNet-20: bfloat16 autocast, channels_last, SGD with momentum, data in memory."""
+"""A whole training step of a network: bfloat16 autocast, channels_last, SGD with momentum, data in memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +14,12 @@ from dropact.experiments.models import build_network
 STEP_PARTS = {"step": (0, 1)}
 
 
-def step_contestants(names: Sequence[str], device: str, batch: int, *, compiled: bool) -> dict[str, Contestant]:
+def step_contestants(
+    names: Sequence[str], device: str, batch: int, network: str, *, compiled: bool
+) -> dict[str, Contestant]:
     """One step each: gradients dropped, forward, loss, backward, update; same first weights and images for all.
 
-    >>> steps = step_contestants(["relu"], "cpu", batch=2, compiled=False)
+    >>> steps = step_contestants(["relu"], "cpu", batch=2, network="resnet-20", compiled=False)
     >>> marks = []
     >>> steps["relu"](lambda: marks.append("mark"))
     >>> len(marks)
@@ -27,18 +29,18 @@ def step_contestants(names: Sequence[str], device: str, batch: int, *, compiled:
     images = torch.randn(batch, 3, 32, 32, generator=generator, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch,), generator=generator, device=device)
-    return {name: _contestant(_network(name, device), images, labels, compiled) for name in names}
+    return {name: _contestant(_network(name, device, network), images, labels, compiled) for name in names}
 
 
-def _network(name: str, device: str) -> nn.Module:
+def _network(name: str, device: str, network: str) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = build_network("resnet-20")
+        built = build_network(network)
     convert = CANDIDATES[name].convert
     if convert is None:
         raise ValueError(f"{name} has no training step")
-    convert(network)
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    convert(built)
+    return built.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _contestant(network: nn.Module, images: Tensor, labels: Tensor, compiled: bool) -> Contestant:

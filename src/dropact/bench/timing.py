@@ -15,7 +15,7 @@ Samples = dict[str, dict[str, list[float]]]  # contestant -> part -> seconds, on
 
 
 class Clock(Protocol):
-    """Takes marks; `read` gives them in seconds since any fixed moment, and forgets them."""
+    """Takes marks; `read` gives them in seconds since any fixed moment, and forgets them. None: to be taken again."""
 
     def mark(self) -> None: ...
 
@@ -43,13 +43,31 @@ class WallClock:
         return marks
 
 
-class CudaClock:
-    """Events in the current stream: what the device was busy with, waits for the host included."""
+class HostClock(WallClock):
+    """For how long the host is busy asking for work that a device does."""
 
-    def __init__(self) -> None:
+    def read(self) -> list[float]:
+        torch.cuda.synchronize()
+        return super().read()
+
+
+class CudaClock:
+    """Events in the current stream: what the device was busy with.
+
+    Args:
+        ahead: whether the device waits at the first mark until the host has asked for everything. Its own time is then
+            measured alone; otherwise also its waits for the host.
+    """
+
+    _MOST_CYCLES = 2**28  # some 0.15 s: whoever takes longer waits for the device himself
+
+    def __init__(self, ahead: bool = False) -> None:
         self._events: list[Any] = []
+        self._ahead, self._cycles = ahead, 2**20
 
     def mark(self) -> None:
+        if self._ahead and not self._events:
+            torch.cuda._sleep(self._cycles)
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         self._events.append(event)
@@ -58,12 +76,16 @@ class CudaClock:
         events, self._events = self._events, []
         if not events:
             return []
+        overtaken = self._ahead and events[0].query()
         events[-1].synchronize()
+        if overtaken and self._cycles < self._MOST_CYCLES:
+            self._cycles *= 2
+            return []
         return [events[0].elapsed_time(event) / 1e3 for event in events]
 
 
-def clock_for(device: str) -> Clock:
-    return CudaClock() if device == "cuda" else WallClock()
+def clock_for(device: str, *, ahead: bool = False) -> Clock:
+    return CudaClock(ahead) if device == "cuda" else WallClock()
 
 
 @dataclass(frozen=True)
@@ -95,11 +117,13 @@ def ignore() -> None:
 
 def turn(contestant: Contestant, clock: Clock, parts: Parts, calls: int, lead_in: bool) -> dict[str, float]:
     """Median seconds of each part over `calls` calls, behind a call that counts for nothing if `lead_in`."""
-    if lead_in:
-        contestant(ignore)
-    for _ in range(calls):
-        contestant(clock.mark)
-    marks = clock.read()
+    marks: list[float] = []
+    while not marks:
+        if lead_in:
+            contestant(ignore)
+        for _ in range(calls):
+            contestant(clock.mark)
+        marks = clock.read()
     each = len(marks) // calls
     starts = range(0, len(marks), each)
     return {part: statistics.median(marks[s + to] - marks[s + of] for s in starts) for part, (of, to) in parts.items()}

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Times Drop-Activation, RandomizedReLU and their rivals, forward, backward and both, and a whole training step of a
-ResNet-20, eager and compiled; all in one process, in turns, as ratios to F.relu of the same mode. One table per mode,
-shape, dtype and memory format, with the project's targets beside the ratios. Takes up to twenty minutes: run it alone,
-as anything else on the machine shows in the figures. The tables say so where it was not quiet.
+ResNet-20 (on a GPU of a ResNet-18), eager and compiled; all in one process, in turns, as ratios to F.relu of the same
+mode. One table per mode, shape, dtype and memory format, with the project's targets beside the ratios. Takes up to
+twenty minutes: run it alone, as anything else on the machine shows in the figures. The tables say so where it was not
+quiet.
 """
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MOST_ELEMENTS = 2**28  # several tensors of that size are alive at a time
@@ -29,9 +31,17 @@ def add_parser(verbs: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--dtype", nargs="+", choices=DTYPES, help="of the operations (default: float32 bfloat16)")
-    parser.add_argument("--shape", nargs="+", type=shape, help="of the operations (128x64x32x32 128x64x8x8)")
+    parser.add_argument(
+        "--dtype", nargs="+", choices=DTYPES, help="of the operations (float32 bfloat16, on a GPU float16 too)"
+    )
+    parser.add_argument(
+        "--shape",
+        nargs="+",
+        type=shape,
+        help="of the operations (128x64x32x32 128x64x8x8, on a GPU 1024x64x32x32 256x64x32x32 128x128x8x8)",
+    )
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="these, beside relu (default: all)")
+    parser.add_argument("--batch", type=int, help="images of the training step (128)")
     parser.add_argument("--rounds", type=int, help="turns of each contestant per table (50)")
     parser.add_argument("--seconds", type=float, help="stop a table after this long, but not before 5 rounds (40)")
     parser.add_argument("--threads", type=int, help="threads of torch (torch's own choice)")
@@ -100,7 +110,7 @@ def plan_of(args: argparse.Namespace) -> "Plan":
     unknown = [name for name in args.only if name not in NAMES]
     if unknown:
         raise UsageError(f"--only: got {unknown[0]!r}, accepted: {', '.join(NAMES)}")
-    for name in ("rounds", "threads"):
+    for name in ("batch", "rounds", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name}: got {value}, accepted: a whole number of at least 1")
@@ -113,17 +123,19 @@ def plan_of(args: argparse.Namespace) -> "Plan":
     if args.threads is not None:
         torch.set_num_threads(args.threads)
 
-    usual = Plan(shapes=((4, 8, 8, 8),), batch=8, effort=Effort(3, 5.0, 1)) if args.quick else Plan()
+    usual = Plan.usual(args.device)
+    if args.quick:
+        usual = replace(usual, shapes=((4, 8, 8, 8),), batch=8, effort=Effort(3, 5.0, 1))
     compiled = not args.quick if args.compiled is None else args.compiled
-    return Plan(
-        device=args.device,
+    return replace(
+        usual,
         dtypes=tuple(dict.fromkeys(args.dtype or usual.dtypes)),
         shapes=tuple(dict.fromkeys(args.shape or usual.shapes)),
         only=tuple(args.only),
         modes=("eager", "compiled") if compiled else ("eager",),
         operations=not args.no_operations,
         step=not args.no_step,
-        batch=usual.batch,
+        batch=args.batch or usual.batch,
         effort=Effort(
             rounds=args.rounds or usual.effort.rounds,
             seconds=args.seconds or usual.effort.seconds,
