@@ -79,8 +79,9 @@ def _stale(pages: Pages, root: Path) -> dict[str, str]:
 
 
 def benchmarks(root: Path, form: str) -> list[dict[str, Any]]:
-    """Every record of `results/bench` of that format."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / "results/bench").glob("*.json"))]
+    """Every record of `results/bench` and `results/gpu` of that format."""
+    paths = [path for folder in ("bench", "gpu") for path in sorted((root / "results" / folder).glob("*.json"))]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     return [record for record in records if record["format"] == form]
 
 
@@ -91,9 +92,15 @@ def bench_tables(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 def made_by(environment: Mapping[str, Any]) -> str:
     """On what a benchmark ran, and how to run it again."""
+    return f"Made by `{environment['command']}` on {machine(environment)}."
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """The hardware that did the work, and what decides its speed besides."""
     torch = environment["packages"]["torch"]
-    machine = f"{environment['processor']}, {environment['threads']} threads, torch {torch}"
-    return f"Made by `{environment['command']}` on {machine}."
+    if environment["accelerator"]:
+        return f"{environment['accelerator']}, torch {torch}"
+    return f"{environment['processor']}, {environment['threads']} threads, torch {torch}"
 
 
 def depth_costs(root: Path) -> str:
@@ -120,7 +127,7 @@ def throughput(root: Path) -> str:
             ratios = (row.get("to_usual"), row.get("to_no_pipeline"))
             shown = (figure(ratio).shown if ratio else "–" for ratio in ratios)
             rows.append((row["name"], f"{row['images_per_second']:.0f}", *shown))
-        headings = (f"ResNet-20, batch {record['batch']}", "Images/s", "× usual", "× no pipeline")
+        headings = (f"{record['network']}, batch {record['batch']}", "Images/s", "× usual", "× no pipeline")
         said.append(f"{markdown_table(Grid(headings, rows))}\n\n{made_by(record['environment'])}")
     return "\n\n".join(said)
 

@@ -6,8 +6,9 @@ python scripts/update_readme.py --check    # exit status 1 if README.md or a tab
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from generated import ROOT, Pages, bench_tables, depth_costs, throughput, update, whole
+from generated import ROOT, Pages, bench_tables, depth_costs, machine, throughput, update, whole
 
 from dropact.experiments.errors import RecordError
 from dropact.report import Report, collect
@@ -49,14 +50,17 @@ def evidence(root: Path) -> str:
 
 
 def speed(root: Path) -> str:
-    """One table of the benchmark records of results/bench: forward + backward, and whole steps, as ratios to ReLU's."""
+    """The benchmark records, a table for each device: forward + backward, and whole steps, as ratios to ReLU's."""
     tables = [
         (table, environment)
         for table, environment in bench_tables(root)
         if table["layout"] == "contiguous" or "step" in table["what"]
     ]
-    if not tables:
-        return ""
+    devices = dict.fromkeys(environment["device"] for _, environment in tables)
+    return "\n\n".join(_speed([(t, e) for t, e in tables if e["device"] == device]) for device in devices)
+
+
+def _speed(tables: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     names = dict.fromkeys(row["label"] for table, _ in tables for row in table["rows"])
     lines = ["**Time, as a ratio to ReLU's** (medians over interleaved rounds, 95 % interval)", ""]
     lines.append(f"| what | {' | '.join(names)} |")
@@ -65,7 +69,7 @@ def speed(root: Path) -> str:
         cells = {row["label"]: whole(row).shown for row in table["rows"]}
         shown = (cells.get(name, "") for name in names)
         lines.append(f"| {table['what']}, {table['mode']}, {table['dtype']}, {table['shape']} | {' | '.join(shown)} |")
-    where = {f"{e['processor']}, {e['threads']} threads, torch {e['packages']['torch']}" for _, e in tables}
+    where = {machine(e) for _, e in tables}
     commands = ", ".join(dict.fromkeys(f"`{e['command']}`" for _, e in tables))
     return "\n".join([*lines, "", f"On {'; '.join(sorted(where))}. Made by {commands}."])
 

@@ -18,6 +18,7 @@ from dropact.experiments.schedule import learning_rate
         {"schedule": "step", "milestones": (1,), "nesterov": True, "train_on": "train+validation"},
         {"lr": 1, "weight_decay": 0},
         {"method": "drop-activation+cutout", "options": {"size": 4}, "augmentation": "crop+flip", "compiled": True},
+        {"compiled": "reduce-overhead"},
     ],
 )
 def test_json_gives_back_the_same_config(fields):
@@ -148,7 +149,9 @@ def test_every_field_changes_the_key(field):
         ({"ema_decay": 1}, ["ema_decay", "below 1"]),
         ({"precision": "float16"}, ["precision", "'float16'", "bfloat16"]),
         ({"memory_format": "nhwc"}, ["memory_format", "'nhwc'", "channels_last"]),
-        ({"compiled": 1}, ["compiled", "true or false"]),
+        ({"compiled": 1}, ["compiled", "1", "true or false", "reduce-overhead"]),
+        ({"compiled": "max-autotune"}, ["compiled", "'max-autotune'", "reduce-overhead"]),
+        ({"compiled": "reduce-overhead", "microbatches": 2}, ["compiled", "2 microbatches", "true or false"]),
         ({"normalisation": "none"}, ["normalisation", "'none'", "standardise, scale"]),
         ({"dropout": 0.3}, ["dropout", "0.3", "'simple-small'", "wrn-28-10"]),
         ({"dropout": 1, "network": "wrn-16-8"}, ["dropout", "1", "below 1"]),

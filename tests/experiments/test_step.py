@@ -220,6 +220,11 @@ def test_compiling_without_a_compiler_is_refused_before_anything_is_trained(monk
         train(config(compiled=True), tiny_data())
 
 
+def test_cuda_graphs_are_refused_where_there_is_no_cuda():
+    with pytest.raises(ConfigError, match=r"compiled: got 'reduce-overhead' on cpu, accepted: true or false"):
+        train(config(compiled="reduce-overhead"), tiny_data())
+
+
 @pytest.mark.slow
 def test_a_compiled_step_computes_what_an_eager_one_does():
     """Without random masks: the losses of three steps, which differ by rounding alone."""

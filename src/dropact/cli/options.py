@@ -82,6 +82,13 @@ def add_pace_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", help="float32 or bfloat16 (default: what the device is fast at)")
     parser.add_argument("--memory-format", help="contiguous or channels_last (default: what the device is fast at)")
     parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, help="train through torch.compile")
+    parser.add_argument(
+        "--cuda-graphs",
+        dest="compiled",
+        action="store_const",
+        const="reduce-overhead",
+        help="compiled, and replayed as CUDA graphs: for networks that wait for the host",
+    )
     parser.add_argument("--threads", type=int, help="threads of torch (1 on digits, else torch's own choice)")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dropact.experiments.config import RunConfig
+from dropact.experiments.config import CUDA_GRAPHS, RunConfig
 from dropact.experiments.errors import ConfigError
 
 DEVICES = ("cpu", "cuda")
@@ -72,12 +72,14 @@ def keep_freed_memory() -> bool:
     return sum(mallopt(option, value) for option, value in _MALLOPT.items()) == len(_MALLOPT)
 
 
-def check_compiler(device: torch.device) -> None:
-    """That `torch.compile` has what it needs on the CPU.
+def check_compiler(compiled: bool | str, device: torch.device) -> None:
+    """That `torch.compile` has what it needs on the device.
 
     Raises:
-        ConfigError: there is no C++ compiler.
+        ConfigError: there is no C++ compiler for a CPU, or CUDA graphs are asked of one.
     """
+    if compiled == CUDA_GRAPHS and device.type != "cuda":
+        raise ConfigError(f"compiled: got {compiled!r} on {device.type}, accepted: true or false; CUDA has such graphs")
     compilers = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "c++", "clang++", "cl"]
     if device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise ConfigError(f"compiled: got True, and no C++ compiler is found ({', '.join(compilers)}), accepted: False")

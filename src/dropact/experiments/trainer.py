@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dropact.diagnostics import VarianceShift, measure
 from dropact.experiments.average import Average
 from dropact.experiments.batches import Batches, Normalisation, part_of
-from dropact.experiments.config import RunConfig
+from dropact.experiments.config import CUDA_GRAPHS, RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.errors import ConfigError, TrainingError
 from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_compiler, keep_freed_memory
@@ -88,9 +88,10 @@ class Trainer:
             self._model = together = DistributedDataParallel(self.network, **buffers)
             self._unsynced = together.no_sync
         if config.compiled:
-            check_compiler(device)
+            check_compiler(config.compiled, device)
             torch.compiler.reset()  # what was compiled for other networks counts towards a limit, then nothing more is
-            self._model = torch.compile(self._model, dynamic=False)  # type: ignore[assignment]
+            mode = CUDA_GRAPHS if config.compiled == CUDA_GRAPHS else None
+            self._model = torch.compile(self._model, dynamic=False, mode=mode)  # type: ignore[assignment]
         norms = [module for module in self.network.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
         self._statistics: list[Tensor] = [
             value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None
@@ -139,6 +140,8 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.steps, self.batches.per_epoch)
         self._optimiser.zero_grad()
+        if self.config.compiled == CUDA_GRAPHS:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step left in the graphs' memory is done with
         backward = self._backward if self.config.microbatches == 1 else self._backward_in_parts
         loss, errors = backward(images, labels)
         if self.config.clip_norm:

@@ -138,7 +138,8 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
             f"{name.replace('_', ' ')} {setting[name]:g}" if setting[name] else ""
             for name in ("dropout", "label_smoothing", "clip_norm", "ema_decay")
         ),
-        f"{setting['precision']}{', compiled' if setting['compiled'] else ''}",
+        f"{setting['precision']}{', compiled' if setting['compiled'] else ''}"
+        f"{' into CUDA graphs' if isinstance(setting['compiled'], str) else ''}",
     ]
     return f"{', '.join(filter(None, parts))}; seeds {seed_ranges(seeds)}."
 
