@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow docs lint format setup clean
+.PHONY: demo test test-slow test-gpu docs lint format setup clean
 
 setup: $(READY)
 
@@ -28,6 +28,9 @@ test: lint
 
 test-slow: $(READY) ## statistical suites, minutes to an hour
 	$(BIN)/pytest -m slow
+
+test-gpu: $(READY) ## what only a GPU can show; docs/gpu.md has the measurements
+	$(BIN)/pytest tests/gpu
 
 docs: $(READY) ## the documentation site, into build/site; needs no network once set up
 	$(BIN)/python scripts/build_docs.py
