@@ -54,6 +54,19 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(device, fields):
         assert torch.equal(one[1], other[1]), one[0]
 
 
+def test_no_step_waits_for_the_device(cuda):
+    """Nor does the making of its batch: the host is to run ahead."""
+    data = tiny_data(train=24, name="cifar10", channels=(3,), size=32)
+    made = config(dataset="cifar10", method="drop-activation+cutout", augmentation="crop+flip", network="resnet-20")
+    trainer = Trainer(made, data, cuda)
+    for number in range(6):
+        torch.cuda.set_sync_debug_mode("error" if number > 2 else "default")
+        try:
+            trainer.step(*trainer.batches.make(torch.arange(8), number))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def test_graphs_train_as_compiled_code_does(cuda):
     """Same weights and no masks: losses that differ by rounding alone."""
     data, losses = tiny_data(train=24, name="cifar10", channels=(3,), size=32), []

@@ -151,7 +151,7 @@ class Batches:
         """This rank's share of the batch of these images at a step of the run, which decides its augmentation."""
         whole = len(indices)
         place = self._ranks.place(whole, self._config.microbatches)
-        indices = indices[place].to(self.part.labels.device)
+        indices = indices[place].to(self.part.labels.device, non_blocking=True)  # else it waits for the last step
         images = self.part.images[indices]  # index_select would lose the memory format
         labels = self.part.labels[indices].to(self._device).long()
         generator = stream(self._config.seed, "augmentation", step)

@@ -43,10 +43,13 @@ def _git(*arguments: str) -> str | None:
 
 
 def git_revision() -> str | None:
-    """The commit of this source tree, "+changes" behind it where the package's files differ; None outside one."""
+    """The commit of this source tree, "+changes" behind it where the package's files differ.
+
+    Outside a checkout it is what DROPACT_REVISION says, and None if that says nothing.
+    """
     # An installed copy inside somebody's repository is not tracked there, so that revision would be a wrong one.
     if not _git("ls-files", "--error-unmatch", Path(__file__).name):
-        return None
+        return os.environ.get("DROPACT_REVISION")
     revision = _git("rev-parse", "HEAD")
     package = str(Path(__file__).resolve().parents[1])
     return f"{revision}+changes" if _git("status", "--porcelain", "--", package) else revision
