@@ -4,10 +4,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from dropact.bench import FORMAT, Figure
+from dropact.report.grids import Grid
+from dropact.report.text import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 Blocks = Mapping[str, str]  # the text of each block by the name in its marks
@@ -75,14 +78,58 @@ def _stale(pages: Pages, root: Path) -> dict[str, str]:
     return found
 
 
-def bench_tables(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every table recorded by `dropact bench`, with its environment; the folder holds other measurements too."""
+def benchmarks(root: Path, form: str) -> list[dict[str, Any]]:
+    """Every record of `results/bench` of that format."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / "results/bench").glob("*.json"))]
-    return [
-        (table, record["environment"]) for record in records if record["format"] == FORMAT for table in record["tables"]
-    ]
+    return [record for record in records if record["format"] == form]
+
+
+def bench_tables(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every table recorded by `dropact bench`, with its environment."""
+    return [(table, record["environment"]) for record in benchmarks(root, FORMAT) for table in record["tables"]]
+
+
+def made_by(environment: Mapping[str, Any]) -> str:
+    """On what a benchmark ran, and how to run it again."""
+    torch = environment["packages"]["torch"]
+    machine = f"{environment['processor']}, {environment['threads']} threads, torch {torch}"
+    return f"Made by `{environment['command']}` on {machine}."
+
+
+def depth_costs(root: Path) -> str:
+    """Training steps with stochastic depth, ours and others', as ratios to the plain network's."""
+    records = benchmarks(root, "dropact stochastic depth 1")
+    if not records:
+        return ""
+    names = [row["name"] for row in records[0]["rows"]]
+    lines = []
+    for record in sorted(records, key=lambda record: -record["batch"]):
+        how = f"{record['network']}, batch {record['batch']}, {record['precision']}"
+        ratios = {row["name"]: figure(row).shown for row in record["rows"]}
+        lines.append((f"{how}, last survival rate {record['last_survival']:g}", *(ratios[name] for name in names)))
+    made = "\n".join(dict.fromkeys(made_by(record["environment"]) for record in records))
+    return f"{markdown_table(Grid(('Step', *names), lines))}\n\n{made}"
+
+
+def throughput(root: Path) -> str:
+    """Images per second of whole training, beside the usual recipe's."""
+    said = []
+    for record in benchmarks(root, "dropact throughput 1"):
+        rows = []
+        for row in record["rows"]:
+            ratios = (row.get("to_usual"), row.get("to_no_pipeline"))
+            shown = (figure(ratio).shown if ratio else "–" for ratio in ratios)
+            rows.append((row["name"], f"{row['images_per_second']:.0f}", *shown))
+        headings = (f"ResNet-20, batch {record['batch']}", "Images/s", "× usual", "× no pipeline")
+        said.append(f"{markdown_table(Grid(headings, rows))}\n\n{made_by(record['environment'])}")
+    return "\n\n".join(said)
+
+
+def figure(values: Mapping[str, float]) -> Figure:
+    """A ratio as a benchmark recorded it, with the time behind it or without."""
+    return Figure(values.get("microseconds", nan), values["ratio"], values["low"], values["high"])
 
 
 def whole(row: Mapping[str, Any]) -> Figure:
     """The last figure of a row, which has in it what those before it measure."""
-    return Figure(**next(reversed(row["figures"].values())))
+    return figure(next(reversed(row["figures"].values())))

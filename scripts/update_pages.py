@@ -9,12 +9,12 @@ A card takes part when it has the marks of the two blocks (`effects:begin` and s
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generated import ROOT, Blocks, Pages, bench_tables, update, whole
+from generated import ROOT, Blocks, Pages, bench_tables, depth_costs, update, whole
 
 from dropact.experiments.methods import parts_of
 from dropact.report import Report, collect
@@ -29,10 +29,15 @@ Tables = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # each with its 
 
 @dataclass(frozen=True)
 class Card:
-    """How a method is called where it is compared and where it is timed; "" where it is not (yet)."""
+    """How a method is called where it is compared and where it is timed; "" where it is not (yet).
+
+    Args:
+        timed: what else is known of its costs, from the root of the records.
+    """
 
     method: str
     operation: str
+    timed: Callable[[Path], str] | None = None
 
 
 CARDS: Mapping[str, Card] = {
@@ -42,7 +47,7 @@ CARDS: Mapping[str, Card] = {
     "surrogate-gradients": Card("", ""),
     "aid": Card("aid", "aid"),
     "stocha": Card("stocha", "stocha"),
-    "stochastic-depth": Card("stochastic-depth", ""),
+    "stochastic-depth": Card("stochastic-depth", "", depth_costs),
 }
 PRIMITIVES = ("stochastic-activation",)  # pages of what methods are made of: nobody's method, nothing to measure
 
@@ -163,7 +168,10 @@ def pages(root: Path) -> Pages:
         for folder in sorted(path.parent for path in (root / "results").glob("*/runs"))
     }
     cards = {
-        f"docs/methods/{name}.md": {"effects": effects(card, reports, root), "costs": costs(card, tables)}
+        f"docs/methods/{name}.md": {
+            "effects": effects(card, reports, root),
+            "costs": card.timed(root) if card.timed else costs(card, tables),
+        }
         for name, card in CARDS.items()
     }
     return {**cards, "docs/differences.md": blocks_of_differences(root, reports, tables)}

@@ -7,7 +7,7 @@ python scripts/update_readme.py --check    # exit status 1 if README.md or a tab
 import sys
 from pathlib import Path
 
-from generated import ROOT, Pages, bench_tables, update, whole
+from generated import ROOT, Pages, bench_tables, depth_costs, throughput, update, whole
 
 from dropact.experiments.errors import RecordError
 from dropact.report import Report, collect
@@ -32,6 +32,12 @@ def evidence(root: Path) -> str:
         RecordError: records are damaged, or a committed table is not what they say.
     """
     blocks = [speed(root)]
+    if steps := depth_costs(root):
+        blocks.append(f"**A training step with stochastic depth, as a ratio to the plain network's**\n\n{steps}")
+    if rates := throughput(root):
+        blocks.append(
+            f"**Training from end to end**, beside the usual recipe of PIL images and a DataLoader\n\n{rates}"
+        )
     for folder in sorted(path.parent for path in (root / "results").glob("*/runs")):
         report = collect(folder)
         table = folder / "table.md"
