@@ -1,6 +1,7 @@
 """The recipes against a transcription: numbers and settings typed anew from the paper, not taken from the code."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -293,3 +294,8 @@ def test_unknown_names_are_refused_with_those_there_are():
         recipe("table7")
     with pytest.raises(ConfigError, match="'resnet-110' in table1, accepted: resnet-164, "):
         recipe("table1").row("resnet-110")
+
+
+def test_the_guide_names_every_recipe():
+    guide = (Path(__file__).parents[2] / "docs" / "guide-reproduce.md").read_text(encoding="utf-8")
+    assert [name for name in RECIPES if f"`{name}`" not in guide] == []
