@@ -117,6 +117,14 @@ def table(rows: Mapping[str, Sequence[Mapping[str, Any]]], network: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def page(found: Mapping[str, Any]) -> str:
+    """What argument.json holds, as tables."""
+    rates = found["learning_rates"].items()
+    return "\n".join(
+        f"**Learning rate {float(rate):g}**\n\n{table(methods, NETWORK)}" for rate, methods in rates
+    ).rstrip()
+
+
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
@@ -143,8 +151,7 @@ def main() -> None:
         "learning_rates": ordered,
     }
     write_text(folder / "argument.json", json.dumps(found) + "\n")
-    tables = [f"**Learning rate {lr:g}**\n\n{table(methods, NETWORK)}" for lr, methods in ordered.items()]
-    write_text(folder / "argument.md", "\n".join(tables))
+    write_text(folder / "argument.md", f"{page(found)}\n")
 
 
 if __name__ == "__main__":

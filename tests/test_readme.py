@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 import update_readme
 from torch import nn
+
+from dropact.experiments import build_network
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -16,13 +19,17 @@ def test_evidence_is_what_the_records_say():
 
 
 def test_the_two_lines_run():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, depth = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     scope = {"model": model}
     exec(code, scope)
     assert len(scope["receipt"]) == 1
     assert isinstance(model[1], nn.LeakyReLU)
     assert model(torch.randn(2, 4)).shape == (2, 4)
+    scope["model"] = build_network("resnet-20")
+    exec(depth, scope)
+    rates = [change.after.drop_prob for change in scope["receipt"]]
+    assert rates == pytest.approx([block / 18 for block in range(1, 10)])
 
 
 def test_links_lead_to_files():

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from makers import snapshot
+from refusals import refused
 
 from dropact.bench.contestants import CANDIDATES
 from dropact.cli import main
@@ -92,16 +93,6 @@ def test_ctrl_c_keeps_the_tables_that_are_done(tmp_path, capsys, monkeypatch):
     assert "stopped after 1 of 2 tables" in " ".join(capsys.readouterr().err.split())
 
 
-def refused(capsys, words):
-    status = main(words)
-    shown = capsys.readouterr()
-    assert status == 2
-    assert shown.out == ""
-    assert shown.err.startswith("dropact: ")
-    assert shown.err.count("\n") == 1
-    return shown.err
-
-
 @pytest.mark.parametrize(
     ("words", "needles"),
     [
@@ -136,7 +127,7 @@ def test_bad_input_is_one_line_and_changes_nothing(tmp_path, capsys, monkeypatch
     (tmp_path / "list.json").write_text("[1]")
     monkeypatch.chdir(tmp_path)
     before = snapshot(tmp_path)
-    line = refused(capsys, ["bench", "--quick", *words])
+    line = refused(capsys, "bench", "--quick", *words)
     assert all(needle in line for needle in needles), line
     assert snapshot(tmp_path) == before
 
@@ -144,12 +135,12 @@ def test_bad_input_is_one_line_and_changes_nothing(tmp_path, capsys, monkeypatch
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
 def test_a_pipe_is_not_a_file_to_replace(tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe")
-    assert "not an ordinary file" in refused(capsys, ["bench", "--quick", "--json", str(tmp_path / "pipe")])
+    assert "not an ordinary file" in refused(capsys, "bench", "--quick", "--json", str(tmp_path / "pipe"))
 
 
 def test_cuda_is_refused_where_there_is_none(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    line = refused(capsys, ["bench", "--quick", "--device", "cuda"])
+    line = refused(capsys, "bench", "--quick", "--device", "cuda")
     assert "no CUDA device" in line
 
 

@@ -1,4 +1,6 @@
-"""Small data sets and finished runs, made without training."""
+"""Small data sets and finished runs, made without training; a pickle that must not be read."""
+
+from pathlib import Path
 
 import torch
 
@@ -58,6 +60,16 @@ def make_run(folder, errors=(9.0, 3.0), environment=ENVIRONMENT, readings=(), **
 def snapshot(folder):
     """Every file below `folder` with its bytes."""
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+class Payload:
+    """Whoever unpickles it leaves a mark."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
 
 
 def digits_recipe():

@@ -2,12 +2,12 @@ import hashlib
 import io
 import pickle
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from makers import Payload
 
 from dropact.experiments import load_dataset
 from dropact.experiments.data import archive as archive_module
@@ -127,16 +127,6 @@ def test_damaged_archives_are_refused(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=r"toy\.npz: damaged"):
         read_archive(TOY, path)
-
-
-class Payload:
-    """Whoever unpickles it leaves a mark."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return Path.touch, (self.mark,)
 
 
 @pytest.fixture

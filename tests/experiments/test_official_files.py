@@ -10,12 +10,12 @@ import struct
 import tarfile
 import threading
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
 import torch
+from makers import Payload
 from torchvision import datasets
 
 from dropact.experiments import load_dataset
@@ -215,14 +215,6 @@ def cifar100(tmp_path, monkeypatch, small, url):
 
 def test_cifar_comes_from_the_published_pickles(tmp_path, cifar100):
     expect(load_dataset("cifar100", tmp_path / "cache"), *cifar100[1])
-
-
-class Payload:
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return Path.touch, (self.mark,)
 
 
 def test_a_pickle_in_place_of_cifars_is_not_executed(tmp_path, cifar100, monkeypatch, url):

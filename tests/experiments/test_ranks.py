@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from makers import config, snapshot, tiny_data
+from stopping import StopAfter, Stopped, assert_same
 
 from dropact.cli import main
 from dropact.experiments.batches import Batches
@@ -17,7 +18,6 @@ from dropact.experiments.checkpoint import Checkpoints
 from dropact.experiments.engine import train
 from dropact.experiments.errors import ConfigError
 from dropact.experiments.ranks import Ranks, sizes
-from dropact.experiments.watch import Watcher
 
 WHOLE = config(epochs=6, network="mlp-800-800", batch_size=7, lr=0.03, schedule="constant", augmentation="flip")
 HALVES = replace(WHOLE, microbatches=2)
@@ -40,20 +40,6 @@ CASES = {
     "bfloat16": replace(RICH, epochs=1, precision="bfloat16", memory_format="channels_last"),
 }
 EVALUATED = 261  # two evaluation batches, the last of another size
-
-
-class Stopped(Exception):
-    pass
-
-
-class StopAfter(Watcher):
-    def __init__(self, steps):
-        self.left = steps
-
-    def stepped(self, made, seen):
-        self.left -= 1
-        if self.left < 0:
-            raise Stopped
 
 
 def data():
@@ -81,13 +67,6 @@ def ranks(tmp_path_factory):
         train(RICH, data(), StopAfter(6), checkpoints=Checkpoints(folder / "begun", RICH.key, data().sha256, 0.0))
     torch.multiprocessing.spawn(_rank, (folder,), nprocs=2)
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(2)]
-
-
-def assert_same(one, two):
-    assert one.metrics == two.metrics
-    assert one.result == two.result
-    assert one.state.keys() == two.state.keys()
-    assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
 
 
 def test_without_batchnorm_and_masks_two_halves_are_one_batch(ranks):

@@ -1,12 +1,14 @@
 """The recipes against a transcription: numbers and settings typed anew from the paper, not taken from the code."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from dropact.experiments import RunConfig, recipe
 from dropact.experiments.errors import ConfigError
 from dropact.experiments.recipes import RECIPES, scaled
+from dropact.schedules import linear_survival
 
 # Test errors in percent, as printed: rows in the order of the paper, a dash where it has none.
 PRINTED = {
@@ -201,6 +203,8 @@ def test_the_rates_of_stochastic_depth_are_those_of_the_papers():
         for row in rows:
             assert all(set(options.values()) <= {float(row.name)} for options in row.methods.values())
             assert len(row.methods) == (1 if row.name == "1.0" else 3 if float(row.name) >= 0.5 else 2)
+    budgets = {value for config in recipe("depth-profiles").configs(seeds=1) for value in config.options.values()}
+    assert list(budgets) == pytest.approx([sum(linear_survival(54, last=0.5)) / 54])
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("depth-")])
@@ -290,3 +294,8 @@ def test_unknown_names_are_refused_with_those_there_are():
         recipe("table7")
     with pytest.raises(ConfigError, match="'resnet-110' in table1, accepted: resnet-164, "):
         recipe("table1").row("resnet-110")
+
+
+def test_the_guide_names_every_recipe():
+    guide = (Path(__file__).parents[2] / "docs" / "guide-reproduce.md").read_text(encoding="utf-8")
+    assert [name for name in RECIPES if f"`{name}`" not in guide] == []

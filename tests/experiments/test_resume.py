@@ -3,8 +3,8 @@
 import json
 
 import pytest
-import torch
 from makers import config, tiny_data
+from stopping import StopAfter, Stopped, assert_same
 
 from dropact.experiments import trainer
 from dropact.experiments.checkpoint import Checkpoints, CheckpointWarning, checkpoints_in
@@ -15,22 +15,6 @@ from dropact.experiments.records import read_run
 from dropact.experiments.watch import Watcher
 
 PER_EPOCH = 4  # 30 images in batches of at most 8
-
-
-class Stopped(Exception):
-    pass
-
-
-class StopAfter(Watcher):
-    """Ends the process, as far as the engine can tell, once it has made so many steps itself."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def stepped(self, made, seen):
-        self.left -= 1
-        if self.left < 0:
-            raise Stopped
 
 
 class Note(Watcher):
@@ -57,10 +41,7 @@ def stop_after(steps, folder, made, data, every=0.0):
 
 def same(one, two):
     assert one.readings == two.readings
-    assert one.metrics == two.metrics
-    assert one.result == two.result
-    assert one.state.keys() == two.state.keys()
-    assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
+    assert_same(one, two)
     assert len(one.seconds) == len(two.seconds)
 
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Trains the rows of a table (table1 ... table6) or figure (figure2, figure4, figure6) of the Drop-Activation paper, or of
 a comparison of the GAAF paper (gaaf-mnist, gaaf-cifar10, gaaf-cifar100, gaaf-svhn) or of those on stochastic depth
-(depth-table, depth-figure, depth-budget, depth-budget-small), with the paper's settings as far as it gives them, on
-several seeds, and reports the paper's number beside ours, with its interval, and the paired difference to the baseline.
-See first what it would cost: `dropact plan table1`. figure3 is a regression of its own and
-takes only --seeds, --out and --threads.
+(depth-table, depth-figure, depth-budget, depth-budget-small, depth-profiles), with the paper's settings as far as it
+gives them, on several seeds, and reports the paper's number beside ours, with its interval, and the paired difference
+to the baseline. See first what it would cost: `dropact plan table1`. figure3 is a regression of its own and takes only
+--seeds, --out and --threads.
 
 --epochs takes a shorter schedule: the learning rate drops at the same shares of it, and its results are marked as
 shortened wherever they stand. The folder --out holds reproduction.json, one directory per run in runs/, and the report.

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 
 from dropact.experiments.errors import ConfigError
+from dropact.experiments.recipes.depth_budget import depth_budget, depth_budget_small, depth_profiles
+from dropact.experiments.recipes.depth_figure import depth_figure
+from dropact.experiments.recipes.depth_table import depth_table
 from dropact.experiments.recipes.figure2 import figure2
 from dropact.experiments.recipes.figure4 import figure4
 from dropact.experiments.recipes.figure6 import figure6
 from dropact.experiments.recipes.gaaf_cnn import gaaf_cifar10, gaaf_cifar100, gaaf_svhn
 from dropact.experiments.recipes.gaaf_mnist import gaaf_mnist
 from dropact.experiments.recipes.recipe import Recipe
-from dropact.experiments.recipes.stochastic_depth import depth_budget, depth_budget_small, depth_figure, depth_table
 from dropact.experiments.recipes.table1 import table1
 from dropact.experiments.recipes.table2 import table2
 from dropact.experiments.recipes.table3 import table3
@@ -35,6 +37,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "depth-figure": depth_figure,
     "depth-budget": depth_budget,
     "depth-budget-small": depth_budget_small,
+    "depth-profiles": depth_profiles,
 }
 
 
