@@ -4,8 +4,18 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
+import torch
 
-from dropact.bench.timing import Effort, WallClock, calls_per_turn, interleave, order, turn
+from dropact.bench.timing import (
+    CudaClock,
+    Effort,
+    WallClock,
+    calls_per_turn,
+    clock_for,
+    interleave,
+    order,
+    turn,
+)
 
 PARTS = {"forward": (0, 1), "backward": (1, 2), "both": (0, 2)}
 
@@ -139,3 +149,52 @@ def test_a_turn_that_the_clock_could_not_take_is_taken_again():
     taken = turn(worker(clock, "a", 1.0, 2.0, log), clock, PARTS, calls=2, lead_in=True)
     assert taken == {"forward": 1.0, "backward": 2.0, "both": 3.0}
     assert log == ["a"] * 9
+
+
+class FakeGpu:
+    """Does what it is asked for in order, each task at a time when the host has gone on by `lag`."""
+
+    def __init__(self, lag):
+        self.lag, self.slept, self.events = lag, [], []
+
+    def event(self, enable_timing):
+        assert enable_timing
+        gpu = self
+
+        class Event:
+            def record(self):
+                self.place = len(gpu.events)
+                gpu.events.append(self)
+
+            def query(self):  # whether the sleep before it is over when the host asks
+                return gpu.slept[-1] < gpu.lag
+
+            def synchronize(self):
+                pass
+
+            def elapsed_time(self, later):
+                return float(later.place - self.place)
+
+        return Event()
+
+
+@pytest.mark.parametrize("lag", [0, 2**22, 2**40])
+def test_a_gpu_waits_until_the_host_has_asked_for_everything(monkeypatch, lag):
+    gpu = FakeGpu(lag)
+    monkeypatch.setattr(torch.cuda, "Event", gpu.event)
+    monkeypatch.setattr(torch.cuda, "_sleep", gpu.slept.append)
+    clock = clock_for("cuda", ahead=True)
+    taken = turn(lambda mark: [mark(), mark(), mark()], clock, PARTS, calls=3, lead_in=True)
+    assert taken == pytest.approx({"forward": 1e-3, "backward": 1e-3, "both": 2e-3})
+    # once a turn and twice as long each time, until it is enough or too much for anybody's patience
+    most = min(lag, CudaClock._MOST_CYCLES)
+    assert gpu.slept == [2**20 * 2**i for i in range(len(gpu.slept))]
+    assert gpu.slept[-1] >= most > (gpu.slept[-2] if len(gpu.slept) > 1 else -1)
+
+
+def test_a_step_is_timed_as_it_comes(monkeypatch):
+    gpu = FakeGpu(2**40)
+    monkeypatch.setattr(torch.cuda, "Event", gpu.event)
+    monkeypatch.setattr(torch.cuda, "_sleep", gpu.slept.append)
+    turn(lambda mark: [mark(), mark()], clock_for("cuda"), {"step": (0, 1)}, calls=2, lead_in=True)
+    assert gpu.slept == []
