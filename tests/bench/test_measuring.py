@@ -202,3 +202,11 @@ def test_the_watch_counts_the_work_of_others():
 def test_noise_is_named():
     assert noise(None, 0.0) == noise(0.05, 0.1) == []
     assert len(noise(0.2, 0.3)) == 2
+
+
+def test_outside_a_checkout_the_revision_is_what_is_said(monkeypatch):
+    monkeypatch.setattr("dropact.experiments.environment._git", lambda *arguments: None)
+    monkeypatch.delenv("DROPACT_REVISION", raising=False)
+    assert environment("cpu", "")["git_revision"] is None
+    monkeypatch.setenv("DROPACT_REVISION", "abc")
+    assert environment("cpu", "")["git_revision"] == "abc"

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from generated import marks
 from makers import make_run
@@ -38,6 +40,27 @@ def test_a_number_changed_by_hand_is_found(root, capsys):
     table.write_text(table.read_text().replace("4.50", "4.40"))
     assert main(root, []) == 1
     assert "results/digits/table.md" in capsys.readouterr().err
+
+
+def test_what_a_gpu_has_measured_is_there_under_its_name(root):
+    environment = {"command": "python x", "accelerator": "NVIDIA H200", "device": "cuda", "packages": {"torch": "2.11"}}
+    ratio = {"ratio": 5.0, "low": 4.5, "high": 5.5}
+    rows = [{"name": "ours, CUDA graphs", "images_per_second": 12345.6, "to_usual": ratio}]
+    rates = {"format": "dropact throughput 1", "network": "ResNet-164", "batch": 128, "rows": rows}
+    row = {"label": "F.relu", "figures": {"host": ratio | {"ratio": 9.0}, "both": ratio}}
+    about = {"what": "operation", "mode": "eager", "dtype": "bfloat16", "shape": [1024, 64], "layout": "contiguous"}
+    tables = {"format": "dropact bench 1", "tables": [about | {"rows": [row]}]}
+    (root / "results" / "gpu").mkdir()
+    for name, record in (("rates", rates), ("tables", tables), ("other", {"format": "dropact many runs 1"})):
+        text = json.dumps(record | {"environment": environment})
+        (root / "results" / "gpu" / f"{name}.json").write_text(text)
+    assert main(root, []) == 0
+    text = (root / "README.md").read_text()
+    assert "| ResNet-164, batch 128 |" in text
+    assert "| ours, CUDA graphs | 12346 | 5.00 [4.50, 5.50] | – |" in text
+    assert "| operation, eager, bfloat16, [1024, 64] | 5.00 [4.50, 5.50] |" in text  # not the host's time
+    assert text.count("on NVIDIA H200, torch 2.11.") == 1
+    assert "On NVIDIA H200, torch 2.11." in text
 
 
 @pytest.mark.parametrize("text", ["no marks", "{end}{begin}", "{begin}", "{begin}{end}{begin}{end}"])
