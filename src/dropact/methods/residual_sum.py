@@ -25,6 +25,7 @@ from dropact.methods._shared import SharedSeeds
 class ResidualSum(LayerWithRate):
     """The addition of a residual branch to its shortcut, which may leave the branch out.
 
+    >>> import torch
     >>> add, x = ResidualSum(drop_prob=0.25).eval(), torch.ones(2)
     >>> add(x, lambda x: 10 * x, (x,))
     tensor([8.5000, 8.5000])

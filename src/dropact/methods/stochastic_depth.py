@@ -52,6 +52,7 @@ def stochastic_depth(
 ) -> Tensor:
     """Add ``branch(x)`` to ``x``, except where it is dropped: there ``x`` alone, and the branch is not computed.
 
+    >>> import torch
     >>> x = torch.tensor([[1.0], [2.0], [3.0]])
     >>> stochastic_depth(x, lambda x: 10 * x, 0.25, training=False).flatten()
     tensor([ 8.5000, 17.0000, 25.5000])
@@ -117,6 +118,7 @@ def stochastic_depth(
 class StochasticDepth(nn.Module):
     """A residual block whose branch is left out at random, and then not computed.
 
+    >>> import torch
     >>> block = StochasticDepth(nn.Linear(4, 4), drop_prob=0.25)
     >>> x = torch.ones(2, 4)
     >>> bool((block.eval()(x) == x + 0.75 * block.branch(x)).all())
