@@ -1,4 +1,4 @@
-"""How the learning rates of the CNN recipes, "gaaf-cifar10" and the like, are to be chosen: on validation data.
+"""How the learning rates of the CNN recipes, "gaaf-cifar10" and the like, were chosen: on validation data.
 
     DROPACT_DATA=FOLDER python scripts/choose_cnn_setting.py
 

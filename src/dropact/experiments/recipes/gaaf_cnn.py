@@ -15,8 +15,12 @@ def _recipe(dataset: str, augmentation: str, plain: Mapping[str, float], normali
     [P]: ReLU, the four combinations and their accuracies, here 100 minus them. The paper gives no architecture,
     optimiser, schedule or augmentation. Ours: the networks "cnn" and "cnn-bn", 60 epochs of one cycle, batches of 128,
     weight decay 5e-4, crops and flips on CIFAR (its 89.55 % on CIFAR-10 are out of reach of such a network without),
-    none on SVHN. The learning rates, 0.01 and with BatchNorm 0.1, are the usual ones and not chosen on validation data:
-    `scripts/choose_cnn_setting.py` is to do that before these numbers are quoted.
+    none on SVHN. The learning rates are those of the baseline, chosen by `scripts/choose_cnn_setting.py` on CIFAR-10's
+    validation images (10,000 training images, 6 epochs of one cycle, one seed, error in %; the test set is not read)::
+
+        rate    0.003    0.01    0.03     0.1     0.3
+        cnn     52.20   46.88   42.34   50.70
+        cnn-bn          35.04   27.66   25.04   25.86
     """
     setting: dict[str, Any] = {
         "dataset": dataset,
@@ -33,7 +37,7 @@ def _recipe(dataset: str, augmentation: str, plain: Mapping[str, float], normali
         title=f"GAAF on {TITLES[dataset]}: test error (%) of a ReLU CNN without and with BatchNorm",
         source=GAAF_PAPER,
         rows=(
-            Row.of("cnn", "CNN", {**setting, "lr": 0.01}, plain),
+            Row.of("cnn", "CNN", {**setting, "lr": 0.03}, plain),
             Row.of("cnn-bn", "CNN with BatchNorm", {**setting, "lr": 0.1}, normalised),
         ),
         notes=("The paper does not say how many runs a number stands for.",),
