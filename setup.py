@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -17,7 +18,7 @@ setup(
         Extension(
             "dropact.kernels._cpu",
             ["src/dropact/kernels/_cpu.c"],
-            depends=["src/dropact/kernels/_cpu_loops.h", "src/dropact/kernels/_cpu_slopes.h"],
+            depends=sorted(glob("src/dropact/kernels/_cpu*.h")),
             extra_compile_args=flags,
             libraries=[] if sys.platform == "win32" else ["m"],
             py_limited_api=True,

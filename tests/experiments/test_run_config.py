@@ -79,6 +79,8 @@ OTHERS = {
     "microbatches": 2,
     "recorded": ("features",),
 }
+# those that not every value of another field goes with, with what they need
+WITH = {"fused": {"fused": True, "memory_format": "channels_last"}}
 
 
 def test_a_run_that_records_nothing_says_nothing_of_it():
@@ -91,10 +93,11 @@ def test_the_networks_own_dropout_changes_the_key():
     assert config(network="wrn-16-8", dropout=0.4).key != config(network="wrn-16-8").key
 
 
-@pytest.mark.parametrize("field", OTHERS)
+@pytest.mark.parametrize("field", [*OTHERS, *WITH])
 def test_every_field_changes_the_key(field):
-    other = config(**{field: OTHERS[field]})
-    assert other.key.rsplit("-", 1)[1] != config().key.rsplit("-", 1)[1]
+    fields = WITH.get(field) or {field: OTHERS[field]}
+    plain = {name: value for name, value in fields.items() if name != field}
+    assert config(**fields).key.rsplit("-", 1)[1] != config(**plain).key.rsplit("-", 1)[1]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +152,9 @@ def test_every_field_changes_the_key(field):
         ({"ema_decay": 1}, ["ema_decay", "below 1"]),
         ({"precision": "float16"}, ["precision", "'float16'", "bfloat16"]),
         ({"memory_format": "nhwc"}, ["memory_format", "'nhwc'", "channels_last"]),
+        ({"fused": 1}, ["fused", "1", "true or false"]),
+        ({"fused": True}, ["fused", "'contiguous'", "channels_last"]),
+        ({"fused": True, "memory_format": "channels_last", "compiled": True}, ["fused", "compiled True", "False"]),
         ({"compiled": 1}, ["compiled", "1", "true or false", "reduce-overhead"]),
         ({"compiled": "max-autotune"}, ["compiled", "'max-autotune'", "reduce-overhead"]),
         ({"compiled": "reduce-overhead", "microbatches": 2}, ["compiled", "2 microbatches", "true or false"]),

@@ -8,7 +8,18 @@ from dropact.cli.parser import UsageError
 from dropact.cli.report import report_on_figure3
 
 # What the networks of the other recipes take, and these two small ones do not.
-_OTHERS = ("row", "methods", "epochs", "precision", "memory_format", "compiled", "tensorboard", "dry_run", "on")
+_OTHERS = (
+    "row",
+    "methods",
+    "epochs",
+    "precision",
+    "memory_format",
+    "compiled",
+    "fused",
+    "tensorboard",
+    "dry_run",
+    "on",
+)
 
 
 def reproduce_figure3(args: argparse.Namespace) -> None:

@@ -66,6 +66,7 @@ SETTING_OPTIONS = (
     "microbatches",
     "shared_masks",
     "sync_batchnorm",
+    "fused",
 )
 
 
@@ -82,6 +83,11 @@ def add_pace_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", help="float32 or bfloat16 (default: what the device is fast at)")
     parser.add_argument("--memory-format", help="contiguous or channels_last (default: what the device is fast at)")
     parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, help="train through torch.compile")
+    parser.add_argument(
+        "--fused",
+        action=argparse.BooleanOptionalAction,
+        help="BatchNorm in one pass with what follows it: eager, on a CPU, channels_last (default: no)",
+    )
     parser.add_argument(
         "--cuda-graphs",
         dest="compiled",

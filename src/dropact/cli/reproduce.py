@@ -23,7 +23,7 @@ to the baseline. See first what it would cost: `dropact plan table1`. figure3 is
 shortened wherever they stand. The folder --out holds reproduction.json, one directory per run in runs/, and the report.
 The same command goes on from where it was stopped; more rows, --methods or --seeds join what is there.
 """
-PACE = ("precision", "memory_format", "compiled")  # fields that the paper leaves to the machine
+PACE = ("precision", "memory_format", "compiled", "fused")  # fields that the paper leaves to the machine
 
 
 def add_parser(verbs: Any) -> None:

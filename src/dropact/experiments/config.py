@@ -20,7 +20,13 @@ MEMORY_FORMATS = ("contiguous", "channels_last")
 CUDA_GRAPHS = "reduce-overhead"  # torch.compile's name for them
 NORMALISATIONS = ("standardise", "scale")
 # Not written where they say nothing, so that the key of a usual run is short of them.
-_UNUSUAL: Mapping[str, Any] = {"recorded": (), "microbatches": 1, "shared_masks": False, "sync_batchnorm": False}
+_UNUSUAL: Mapping[str, Any] = {
+    "recorded": (),
+    "microbatches": 1,
+    "shared_masks": False,
+    "sync_batchnorm": False,
+    "fused": False,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,8 @@ class RunConfig:
         compiled: whether training steps run through `torch.compile`. It changes rounding, hence the run.
             "reduce-overhead" has them replayed as CUDA graphs, which spares a deep thin network the host's time for
             each of its operators; on CUDA only, and with 1 microbatch, as a replay overwrites the last one's gradient.
+        fused: whether each BatchNorm computes in one pass with the sum and the activation behind it (`dropact.fuse_`):
+            eager code on a CPU, with channels_last. It changes rounding, hence the run.
         normalisation: of the images, per channel: "standardise" (mean 0, variance 1 over the training images) or
             "scale" (to [0, 1]).
         dropout: rate of the dropout that wide ResNets and DenseNets have inside their blocks, part of the network and
@@ -104,6 +112,7 @@ class RunConfig:
     shared_masks: bool = False
     sync_batchnorm: bool = False
     recorded: tuple[str, ...] = ()
+    fused: bool = False
 
     def __post_init__(self) -> None:
         for name, (convert, accepted) in _FIELDS.items():
@@ -136,6 +145,11 @@ class RunConfig:
         if self.compiled == CUDA_GRAPHS and self.microbatches > 1:
             raise ConfigError(
                 f"compiled: got {CUDA_GRAPHS!r} with {self.microbatches} microbatches, accepted: true or false, or 1"
+            )
+        if self.fused and (self.compiled or self.memory_format != "channels_last"):
+            raise ConfigError(
+                f"fused: got True with memory_format {self.memory_format!r} and compiled {self.compiled!r}, accepted: "
+                "'channels_last' and False, or fused False"
             )
         for name in ("shared_masks", "sync_batchnorm"):
             if getattr(self, name) and self.microbatches == 1:
@@ -289,4 +303,5 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "shared_masks": (_boolean, "true or false"),
     "sync_batchnorm": (_boolean, "true or false"),
     "recorded": (_modules, "a list of names of modules"),
+    "fused": (_boolean, "true or false"),
 }

@@ -12,6 +12,7 @@ import torch
 
 from dropact.experiments.config import CUDA_GRAPHS, RunConfig
 from dropact.experiments.errors import ConfigError
+from dropact.kernels import backend
 
 DEVICES = ("cpu", "cuda")
 _MALLOPT = {-3: 2**30, -1: 2**31 - 1, -2: 2**26}  # glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
@@ -70,6 +71,19 @@ def keep_freed_memory() -> bool:
     except (OSError, TypeError, AttributeError):  # another system, another C library
         return False
     return sum(mallopt(option, value) for option, value in _MALLOPT.items()) == len(_MALLOPT)
+
+
+def check_fusion(device: torch.device) -> None:
+    """That the fused BatchNorm is there for the device.
+
+    Raises:
+        ConfigError: it is not a CPU, or there is no C extension.
+    """
+    if device.type != "cpu" or not backend(device).startswith("C,"):
+        raise ConfigError(
+            f"fused: got True on {device.type}, where {backend(device)} serves, accepted: a CPU with dropact's C "
+            "extension, or fused False"
+        )
 
 
 def check_compiler(compiled: bool | str, device: torch.device) -> None:

@@ -21,13 +21,14 @@ from dropact.experiments.batches import Batches, Normalisation, part_of
 from dropact.experiments.config import CUDA_GRAPHS, RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.errors import ConfigError, TrainingError
-from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_compiler, keep_freed_memory
+from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_compiler, check_fusion, keep_freed_memory
 from dropact.experiments.methods import apply_to_network
 from dropact.experiments.models import build_network
 from dropact.experiments.ranks import ALONE, Ranks
 from dropact.experiments.schedule import learning_rate
 from dropact.experiments.seeds import derived_seed
 from dropact.experiments.watch import Metrics
+from dropact.surgery import fuse_
 
 RECORDED_EVERY = 100  # steps between two looks at the variance shift: two forward passes, under 1 % of the time
 SAMPLED = 256  # training images for methods that look at some before the first step
@@ -81,6 +82,9 @@ class Trainer:
                 )
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.network: nn.Module = network.to(device, memory_format=MEMORY_FORMATS[config.memory_format])  # type: ignore[call-overload]
+        if config.fused:
+            check_fusion(device)
+            fuse_(self.network)
         self._model: nn.Module = self.network
         self._unsynced: Callable[[], AbstractContextManager[object]] = nullcontext  # gradients stay on this rank
         if ranks.count > 1:

@@ -69,6 +69,63 @@ def accelerated_backward(grad: Tensor, x: Tensor, activation: str, a: float, b: 
     _run(_SLOPES[activation], out, grad, x, 0, a, b, cap)
 
 
+def batch_norm_statistics(
+    x: Tensor,
+    mean: Tensor,
+    invstd: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    factor: float,
+    eps: float,
+) -> None:
+    """Writes what batch normalisation takes of ``x``, and moves the running statistics by ``factor`` towards it."""
+    outputs = mean.data_ptr(), invstd.data_ptr(), _pointer(running_mean), _pointer(running_var)
+    extension.batch_norm_statistics(*_channels_innermost(x), x.data_ptr(), *outputs, factor, eps)
+
+
+def batch_norm(
+    x: Tensor,
+    added: Tensor | None,
+    mean: Tensor,
+    invstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    drop: tuple[Tensor, Tensor] | None,
+    out: Tensor,
+) -> None:
+    """``drop`` holds seed and drop_prob of a ReLU behind; ``None``: there is no activation."""
+    seed, drop_prob = (0, 0.0) if drop is None else (drop[0].item(), drop[1].item())
+    statistics = mean.data_ptr(), invstd.data_ptr(), _pointer(weight), _pointer(bias)
+    tensors = x.data_ptr(), _pointer(added), out.data_ptr()
+    extension.batch_norm_forward(*_channels_innermost(x), *tensors, *statistics, drop is not None, seed, drop_prob)
+
+
+def batch_norm_backward(
+    grad: Tensor,
+    y: Tensor | None,
+    x: Tensor,
+    mean: Tensor,
+    invstd: Tensor,
+    weight: Tensor | None,
+    to_x: Tensor,
+    to_added: Tensor | None,
+    to_weight: Tensor,
+    to_bias: Tensor,
+) -> None:
+    """``y`` is what came out of the activation; ``None``: there was none, and what was added has ``grad`` itself."""
+    inputs = grad.data_ptr(), _pointer(y), x.data_ptr(), mean.data_ptr(), invstd.data_ptr(), _pointer(weight)
+    outputs = to_x.data_ptr(), _pointer(to_added), to_weight.data_ptr(), to_bias.data_ptr()
+    extension.batch_norm_backward(*_channels_innermost(x), *inputs, *outputs)
+
+
+def _channels_innermost(x: Tensor) -> tuple[int, int, int]:
+    return _CODES[x.dtype], x.numel(), x.shape[1]
+
+
+def _pointer(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
 def bits(seed: int, out: Tensor) -> None:
     """The 32-bit words of the elements of ``out``, an int32 tensor: for tests of their quality."""
     extension.run(_BITS, _CODES[torch.float32], out.numel(), 0, 0, out.data_ptr(), 0, seed, 0.0, 0.0, 0.0)
@@ -84,5 +141,4 @@ def _run(
     q: float = 0.0,
     r: float = 0.0,
 ) -> None:
-    second = 0 if b is None else b.data_ptr()
-    extension.run(operation, _CODES[a.dtype], a.numel(), a.data_ptr(), second, out.data_ptr(), 0, seed, p, q, r)
+    extension.run(operation, _CODES[a.dtype], a.numel(), a.data_ptr(), _pointer(b), out.data_ptr(), 0, seed, p, q, r)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dropact._random import is_chosen, random_bits_like, unit_interval
 
@@ -44,6 +45,11 @@ def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float) -> Tens
 def choose(a: Tensor, b: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
     """``a`` with probability ``prob``, else ``b``, independently per element, indexed in the storage order of ``a``."""
     return torch.where(is_chosen(random_bits_like(seed, a), prob), a, b)
+
+
+def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """By the statistics of ``x`` itself, per index of dimension 1."""
+    return F.batch_norm(x, None, None, weight, bias, training=True, momentum=0.0, eps=eps)
 
 
 # The backward passes as the kernels compute them. (Autograd of the definitions above needs none of these; tests hold

@@ -139,7 +139,8 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
             for name in ("dropout", "label_smoothing", "clip_norm", "ema_decay")
         ),
         f"{setting['precision']}{', compiled' if setting['compiled'] else ''}"
-        f"{' into CUDA graphs' if isinstance(setting['compiled'], str) else ''}",
+        f"{' into CUDA graphs' if isinstance(setting['compiled'], str) else ''}"
+        f"{', BatchNorm fused' if setting.get('fused') else ''}",
     ]
     return f"{', '.join(filter(None, parts))}; seeds {seed_ranges(seeds)}."
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import cast
 
 from torch import nn
 
 from dropact.methods._activation import Method, is_method
+from dropact.surgery._batch_norm import stock_class
 from dropact.surgery._refuse import refuse_wrapped
 from dropact.surgery._rewrite import rewriting_of
 from dropact.surgery._steps import Child, Class, Step
@@ -25,8 +27,8 @@ def fold_(model: nn.Module) -> Receipt:
 
     Drop-Activation of ReLU becomes ``nn.LeakyReLU(drop_prob)``, RReLU ``nn.LeakyReLU((lower + upper) / 2)``;
     Drop-Activation of another activation and AID become a ``torch.fx.GraphModule`` of stock operations, StochA a ReLU;
-    GAAF and surrogate gradients become the activation itself. The folded model's output is that of the model in eval
-    mode, in train mode as well.
+    GAAF and surrogate gradients become the activation itself, a BatchNorm of ``fuse_`` torch's own. The folded model's
+    output is that of the model in eval mode, in train mode as well (BatchNorm and Dropout aside, which keep their own).
 
     Where ``convert_`` made several layers of one module and they are still equal, they become one again. Where it
     edited calls of functions, those stay edited: such a model needs dropact to be unpickled as a whole, while its
@@ -60,6 +62,9 @@ def fold_(model: nn.Module) -> Receipt:
             steps.append(Child(name, leaf, child, None if leaf in twins else folded[id(one)], like=child))
         if base is not None:
             steps.append(Class(name, type(owner), base))
+        if (stock := stock_class(owner)) is not None:
+            changes.append(Change(name, copy.copy(owner), owner))
+            steps.append(Class(name, type(owner), stock))
     receipt = Receipt(model, tuple(changes), (), tuple(steps))
     receipt.apply()
     return receipt
