@@ -80,7 +80,7 @@ OTHERS = {
     "recorded": ("features",),
 }
 # those that not every value of another field goes with, with what they need
-WITH = {"fused": {"fused": True, "memory_format": "channels_last"}}
+WITH = {"fused": {"fused": True, "memory_format": "channels_last"}, "recalibrated": {"recalibrated": True}}
 
 
 def test_a_run_that_records_nothing_says_nothing_of_it():
@@ -152,6 +152,7 @@ def test_every_field_changes_the_key(field):
         ({"ema_decay": 1}, ["ema_decay", "below 1"]),
         ({"precision": "float16"}, ["precision", "'float16'", "bfloat16"]),
         ({"memory_format": "nhwc"}, ["memory_format", "'nhwc'", "channels_last"]),
+        ({"recalibrated": True, "microbatches": 2}, ["recalibrated", "2 microbatches", "1 microbatch"]),
         ({"fused": 1}, ["fused", "1", "true or false"]),
         ({"fused": True}, ["fused", "'contiguous'", "channels_last"]),
         ({"fused": True, "memory_format": "channels_last", "compiled": True}, ["fused", "compiled True", "False"]),

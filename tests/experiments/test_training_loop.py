@@ -6,7 +6,7 @@ from torch import nn
 from dropact.experiments import engine
 from dropact.experiments.batches import Batches, Normalisation, Part, batch_order, part_of, training_part
 from dropact.experiments.engine import train
-from dropact.experiments.errors import TrainingError
+from dropact.experiments.errors import ConfigError, TrainingError
 from dropact.experiments.evaluation import error_percent
 from dropact.experiments.methods import METHODS
 from dropact.experiments.seeds import derived_seed
@@ -210,3 +210,51 @@ def test_masks_have_a_stream_of_their_own_that_the_network_does_not_shift(networ
     torch.manual_seed(derived_seed(3, "masks"))
     assert torch.equal(torch.rand(3), drawn)
     assert len({derived_seed(seed, purpose) for seed in (3, 4) for purpose in ("weights", "order", "masks")}) == 6
+
+
+def test_recalibration_gives_another_error_and_leaves_the_run_as_it_is(monkeypatch):
+    """The error beside is that of a network whose BatchNorm has the test-time activations' own statistics; an
+    independent computation of these: mean and unbiased variance over the batches of one more epoch, averaged."""
+    fields = {"method": "drop-activation", "options": {"drop_prob": 0.5}, "epochs": 1}
+    plain, both = (train(config(**fields, recalibrated=value), tiny_data()) for value in (False, True))
+    assert both.metrics == plain.metrics
+    assert all(torch.equal(a, b) for a, b in zip(both.state.values(), plain.state.values(), strict=True))
+    assert {k: v for k, v in both.result.items() if k != "recalibrated_test_error"} == plain.result
+
+    seen = []
+    original = engine.error_percent
+    monkeypatch.setattr(
+        engine,
+        "error_percent",
+        lambda network, *args: (
+            seen.append({k: v.clone() for k, v in network.state_dict().items()}),
+            original(network, *args),
+        )[1],
+    )
+    outcome = train(config(**fields, recalibrated=True), tiny_data())
+    recomputed = seen[-2]  # the last is that of the train error, with the run's own statistics again
+    assert all(torch.equal(seen[-1][key], value) for key, value in outcome.state.items())
+
+    made = config(**fields)
+    network = initial_network(made, tiny_data())
+    network.load_state_dict(outcome.state)
+    first = {}
+    layers = dict(network.named_modules())
+    name = next(name for name, module in layers.items() if isinstance(module, nn.BatchNorm2d))
+    layers[name].register_forward_pre_hook(
+        lambda module, args: first.setdefault("batches", []).append(args[0].double())
+    )
+    batches = Batches(made, tiny_data())
+    with torch.no_grad():
+        for images, _ in batches.epoch(made.epochs):
+            network(images)  # in whatever mode: nothing of ours stands before the first BatchNorm
+    means = torch.stack([b.mean((0, 2, 3)) for b in first["batches"]]).mean(0)
+    variances = torch.stack([b.transpose(0, 1).flatten(1).var(1) for b in first["batches"]]).mean(0)
+    torch.testing.assert_close(recomputed[f"{name}.running_mean"].double(), means, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(recomputed[f"{name}.running_var"].double(), variances, rtol=1e-4, atol=1e-5)
+    assert any(not torch.equal(recomputed[key], value) for key, value in outcome.state.items() if "running" in key)
+
+
+def test_recalibration_needs_a_batchnorm():
+    with pytest.raises(ConfigError, match="recalibrated: got True, and mlp-800-800 has no BatchNorm"):
+        train(config(network="mlp-800-800", recalibrated=True), tiny_data())

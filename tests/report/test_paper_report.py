@@ -171,6 +171,14 @@ def test_points_of_a_figure_share_a_table_and_bear_the_papers_p(tmp_path):
     assert found[1.0].mean == 16.5
     drawn = "".join(ElementTree.fromstring(figure2.picture(table, "keep")).itertext())
     assert "smallest mean at 0.95 (diamond)" in drawn
+    assert "train 0.25 %" in drawn
+    # the made-up runs are 0.5, 0.75 and 1 point better with BatchNorm recomputed: t(2) = 4.303, 4.303 * 0.25 / sqrt(3)
+    column = of_methods(table).headings.index("BatchNorm recomputed (%)")
+    assert of_methods(table).rows[0][column].startswith("15.75 ± ")
+    assert of_methods(table).rows[0][column].endswith("(−0.75 [−1.37, −0.13])")
+    assert any("activations of evaluation" in note for note in table.notes)
+    record = next(csv.DictReader(io.StringIO(comma_separated(report))))
+    assert (record["recalibrated_test_error_mean"], record["recalibrated_difference_mean"]) == ("15.75", "-0.75")
 
 
 def test_the_csv_names_row_schedule_and_the_papers_number(table1):

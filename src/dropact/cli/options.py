@@ -67,6 +67,7 @@ SETTING_OPTIONS = (
     "shared_masks",
     "sync_batchnorm",
     "fused",
+    "recalibrated",
 )
 
 
@@ -149,6 +150,11 @@ def add_training_options(parser: argparse.ArgumentParser, out: str) -> None:
     setting.add_argument("--ema-decay", type=float, help="of a running average of the weights (0: none)")
     setting.add_argument("--normalisation", help="standardise (default) or scale: pixels to [0, 1]")
     setting.add_argument("--dropout", type=float, help="rate inside the blocks of wide ResNets and DenseNets (0)")
+    setting.add_argument(
+        "--recalibrated",
+        action=argparse.BooleanOptionalAction,
+        help="also the test error with BatchNorm's statistics recomputed for evaluation",
+    )
     setting.add_argument("--microbatches", type=int, help="parts of each batch, each with masks of its own (1)")
     setting.add_argument("--shared-masks", action=argparse.BooleanOptionalAction, help="the same masks in all of them")
     setting.add_argument("--sync-batchnorm", action=argparse.BooleanOptionalAction, help="statistics over all of them")

@@ -26,6 +26,7 @@ _UNUSUAL: Mapping[str, Any] = {
     "shared_masks": False,
     "sync_batchnorm": False,
     "fused": False,
+    "recalibrated": False,
 }
 
 
@@ -76,6 +77,8 @@ class RunConfig:
             on one rank and on two; more the same but for rounding.
         shared_masks: whether all microbatches of a step draw the same random numbers.
         sync_batchnorm: whether BatchNorm takes its statistics over all microbatches; on CUDA only, a rank for each.
+        recalibrated: whether the result also has a test error with BatchNorm's statistics recomputed for evaluation,
+            from one more pass over the training images; the weights come out the same.
         recorded: names of modules of the network, such as "stage2", whose variance shift is kept every
             `RECORDED_EVERY` steps; the weights come out the same with and without.
 
@@ -113,6 +116,7 @@ class RunConfig:
     sync_batchnorm: bool = False
     recorded: tuple[str, ...] = ()
     fused: bool = False
+    recalibrated: bool = False
 
     def __post_init__(self) -> None:
         for name, (convert, accepted) in _FIELDS.items():
@@ -151,6 +155,8 @@ class RunConfig:
                 f"fused: got True with memory_format {self.memory_format!r} and compiled {self.compiled!r}, accepted: "
                 "'channels_last' and False, or fused False"
             )
+        if self.recalibrated and self.microbatches > 1:
+            raise ConfigError(f"recalibrated: got True with {self.microbatches} microbatches, accepted: 1 microbatch")
         for name in ("shared_masks", "sync_batchnorm"):
             if getattr(self, name) and self.microbatches == 1:
                 raise ConfigError(f"{name}: got True with 1 microbatch, accepted: 2 microbatches or more")
@@ -304,4 +310,5 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "sync_batchnorm": (_boolean, "true or false"),
     "recorded": (_modules, "a list of names of modules"),
     "fused": (_boolean, "true or false"),
+    "recalibrated": (_boolean, "true or false"),
 }

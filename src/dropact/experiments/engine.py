@@ -61,7 +61,8 @@ def train(
     Returns:
         The records, and a result whose `test_error` is that of the last epoch. The best epoch is noted beside it and
         never used. `train_error` in the result is that of the final weights in eval mode. With `ema_decay` above 0
-        everything in eval mode, and the weights, are those of the average.
+        everything in eval mode, and the weights, are those of the average. With `recalibrated` there is a
+        `recalibrated_test_error` beside, that of the same weights.
 
     Raises:
         TrainingError: the loss is no longer finite.
@@ -111,6 +112,10 @@ def train(
                     watcher.network(config, len(trainer.metrics), trainer.evaluated)
                     if checkpoints and checkpoints.due(epoch_ended=True):
                         checkpoints.save(trainer.steps, trainer.state())
+                recalibrated = {}
+                if config.recalibrated:
+                    with trainer.recalibrated():
+                        recalibrated["recalibrated_test_error"] = error(test)
         except TrainingError as stopped:
             if checkpoints:
                 raise TrainingError(f"{stopped}; the last good checkpoint: {checkpoints.last}") from stopped
@@ -121,6 +126,7 @@ def train(
             "test_error": trainer.metrics[-1]["test_error"],
             "validation_error": trainer.metrics[-1]["validation_error"],
             "train_error": error(trainer.batches.part),
+            **recalibrated,
             "best_epoch": best["epoch"],
             "best_test_error": best["test_error"],
         }

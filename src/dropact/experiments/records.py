@@ -123,6 +123,8 @@ def read_run(directory: Path) -> Run:
     result = parse_object(_read(path), path)
     if not all(_percent(result.get(name)) for name in PERCENTS) or "best_epoch" not in result:
         raise RecordError(f"{path}: damaged, lacks {', '.join(PERCENTS)} from 0 to 100 or best_epoch")
+    if config.recalibrated and not _percent(result.get("recalibrated_test_error")):
+        raise RecordError(f"{path}: damaged, lacks recalibrated_test_error from 0 to 100")
     if result.get("metrics_sha256") != _digest(text):
         raise RecordError(f"{directory / METRICS}: damaged, its checksum is not the one in {RESULT}")
     errors = [record["test_error"] for record in metrics]

@@ -3,8 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from inspect import signature
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from dropact.diagnostics import VarianceShift, measure
+from dropact.diagnostics import VarianceShift, measure, recalibrate_batchnorm_
+from dropact.diagnostics.batchnorm import has_batchnorm
 from dropact.experiments.average import Average
 from dropact.experiments.batches import Batches, Normalisation, part_of
 from dropact.experiments.config import CUDA_GRAPHS, RunConfig
@@ -103,6 +104,8 @@ class Trainer:
         self._counters: list[Tensor] = [
             norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None
         ]
+        if config.recalibrated and not has_batchnorm(network):
+            raise ConfigError(f"recalibrated: got True, and {config.network} has no BatchNorm, accepted: False")
         self.average = Average(self.network, config.ema_decay) if config.ema_decay else None
         self._precision = autocast(config, device)
         self._optimiser = torch.optim.SGD(
@@ -240,6 +243,18 @@ class Trainer:
     def _stop(self, what: str) -> None:
         settings = ", ".join(f"{name}={value}" for name, value in asdict(self.config).items())
         raise TrainingError(f"{what}; try a smaller lr (config: {settings})")
+
+    @contextmanager
+    def recalibrated(self) -> Iterator[None]:
+        """While in it, BatchNorm has the statistics of the training images, as they are augmented, in evaluation."""
+        images = (images for images, _ in self.batches.epoch(self.config.epochs))
+        with self._precision:
+            found = recalibrate_batchnorm_(self.evaluated, images)
+        try:
+            yield
+        finally:
+            found.undo()
+            self.evaluated.train()
 
     def training_metrics(self) -> tuple[float, float]:
         """Mean loss and error in percent over the epoch, both while training."""

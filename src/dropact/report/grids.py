@@ -35,6 +35,7 @@ def of_methods(table: Table) -> Grid:
         "p": words.p_value,
         "p, corrected": lambda row: words.probability(row.corrected),
         "Detectable (points)": words.detectable,
+        "BatchNorm recomputed (%)": words.recalibrated,
         "Best epoch, not used (%)": lambda row: words.mean_and_interval(row.best),
         "Train error (%)": lambda row: words.mean_and_interval(row.train),
         "Epochs to converge, paper": lambda row: words.printed_epochs(row.printed),
@@ -44,6 +45,8 @@ def of_methods(table: Table) -> Grid:
         del columns["Paper (%)"]
     if not any(row.printed and row.printed.epochs for row in table.rows):
         del columns["Epochs to converge, paper"]
+    if not any(row.recalibrated for row in table.rows):
+        del columns["BatchNorm recomputed (%)"]
     if not any(row.converged for row in table.rows):
         del columns["Epochs to converge"]
     if all(row.printed_difference is None for row in table.rows):

@@ -23,6 +23,8 @@ class Row:
         printed: what the paper prints in this place.
         converged: epochs to converge (`experiments.convergence`); None but for runs at a constant learning rate whose
             validation error is known.
+        recalibrated: test error with BatchNorm's statistics recomputed for evaluation, and its paired difference to
+            `test`; None where the runs have none.
         short: what a picture calls it, where that is not its label.
     """
 
@@ -38,6 +40,8 @@ class Row:
     printed: Printed | None = None
     printed_difference: float | None = None
     converged: Summary | None = None
+    recalibrated: Summary | None = None
+    recalibrated_difference: Summary | None = None
     short: str = ""
 
     @property

@@ -53,6 +53,8 @@ def _record(table: Table, row: Row) -> dict[str, object]:
         "detectable_difference": row.difference.detectable if row.difference else None,
         **_numbers("best_epoch_test_error_not_used", row.best),
         **_numbers("train_error", row.train),
+        **_numbers("recalibrated_test_error", row.recalibrated),
+        **_numbers("recalibrated_difference", row.recalibrated_difference),
         **_numbers("epochs_to_converge", row.converged),
         "paper_epochs_to_converge": row.printed.epochs[0] if row.printed and row.printed.epochs else None,
     }

@@ -63,13 +63,26 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+def signed_interval(summary: Summary) -> str:
+    """`−0.15 [−0.30, −0.01]`, or the mean alone where there is no interval."""
+    text = signed(summary.mean)
+    if summary.low is not None and summary.high is not None:
+        text += f" [{signed(summary.low)}, {signed(summary.high)}]"
+    return text
+
+
+def recalibrated(row: Row) -> str:
+    """`15.76 ± 0.12 (−0.11 [−0.15, −0.07])`; a dash where it was not measured."""
+    if row.recalibrated is None or row.recalibrated_difference is None:
+        return "–"
+    return f"{mean_and_interval(row.recalibrated)} ({signed_interval(row.recalibrated_difference)})"
+
+
 def difference(row: Row) -> str:
-    """`−0.15 [−0.30, −0.01]`, with n where it is not the row's own; a dash for the baseline."""
+    """As `signed_interval`, with n where it is not the row's own; a dash for the baseline."""
     if row.difference is None:
         return "–"
-    text = signed(row.difference.mean)
-    if row.difference.low is not None and row.difference.high is not None:
-        text += f" [{signed(row.difference.low)}, {signed(row.difference.high)}]"
+    text = signed_interval(row.difference)
     return text if row.difference.n == row.test.n else f"{text} (n = {row.difference.n})"
 
 

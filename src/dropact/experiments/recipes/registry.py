@@ -6,7 +6,7 @@ from dropact.experiments.errors import ConfigError
 from dropact.experiments.recipes.depth_budget import depth_budget, depth_budget_small, depth_profiles
 from dropact.experiments.recipes.depth_figure import depth_figure
 from dropact.experiments.recipes.depth_table import depth_table
-from dropact.experiments.recipes.figure2 import figure2
+from dropact.experiments.recipes.figure2 import figure2, figure2_augmented
 from dropact.experiments.recipes.figure4 import figure4
 from dropact.experiments.recipes.figure6 import figure6
 from dropact.experiments.recipes.gaaf_cnn import gaaf_cifar10, gaaf_cifar100, gaaf_svhn
@@ -27,6 +27,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "table5": table5,
     "table6": table6,
     "figure2": figure2,
+    "figure2-augmented": figure2_augmented,
     "figure4": figure4,
     "figure6": figure6,
     "gaaf-mnist": gaaf_mnist,
