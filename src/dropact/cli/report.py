@@ -2,13 +2,17 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dropact.cli.options import require_extras
+
+if TYPE_CHECKING:
+    from dropact.report.index import Study
 
 DESCRIPTION = """\
 Reads the finished runs in DIR/runs, prints the table, and writes table.md, table.csv, report.html and comparison.svg
 into DIR. Runs of different settings get a table each. The folder of `dropact reproduce figure3` gets its own picture.
+Of a DIR that holds several such folders each is reported on, and index.html says what all of them show.
 """
 
 
@@ -19,7 +23,9 @@ def add_parser(verbs: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", metavar="DIR", type=Path, help="the --out of compare or train")
+    parser.add_argument(
+        "folder", metavar="DIR", type=Path, help="the --out of compare, reproduce or train, or a folder of such"
+    )
     parser.set_defaults(run=run)
 
 
@@ -29,12 +35,18 @@ def run(args: argparse.Namespace) -> None:
 
 
 def report_on(folder: Path) -> None:
-    """Writes the report of a folder of runs, or of Figure 3, into it and shows it."""
+    """Writes the report of a folder of runs, of Figure 3, or of all such folders in it, and shows it."""
     from rich.console import Console
 
     from dropact.experiments.recipes import figure3
-    from dropact.report import collect, show, write_report
+    from dropact.report import collect, index, show, write_report
+    from dropact.report.write import write_texts
 
+    if below := index.studies_in(folder):
+        studies = [_study(path) for path in below]
+        write_texts({index.PAGE: index.index(studies, index.other_records(folder))}, folder)
+        Console(soft_wrap=True, markup=False, highlight=False).print(f"All of them: {folder / index.PAGE}")
+        return
     if (folder / figure3.FILE).is_file():
         report_on_figure3(folder)
         return
@@ -45,6 +57,20 @@ def report_on(folder: Path) -> None:
         console = Console(width=160)
     show(report, console)
     console.print("Written: " + ", ".join(map(str, written)), soft_wrap=True, markup=False, highlight=False)
+
+
+def _study(folder: Path) -> "Study":
+    """Reports on one of several folders, and says what it shows."""
+    from dropact.experiments.recipes import figure3
+    from dropact.report import collect
+    from dropact.report.figure3 import read_study
+    from dropact.report.index import Study
+
+    report_on(folder)
+    if (folder / figure3.FILE).is_file():
+        found = read_study(folder)
+        return Study(folder.name, "Figure 3: two regressions", {"": found.sentences()})
+    return Study.of(folder.name, collect(folder))
 
 
 def report_on_figure3(folder: Path) -> None:

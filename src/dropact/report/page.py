@@ -101,16 +101,18 @@ def _environment(environment: Mapping[str, Any], number: int, total: int) -> str
 
 
 def document(title: str, body: str, environments: Sequence[Mapping[str, Any]]) -> str:
-    """A page around `body`, which is HTML, that ends with what it was made with."""
+    """A page around `body`, which is HTML, that ends with what it was made with, if there is something to say of it."""
     made = "".join(
         _environment(environment, number, len(environments)) for number, environment in enumerate(environments, start=1)
     )
+    if made:
+        made = f"<section>\n<h2>Made with</h2>\n{made}</section>\n"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(title)}</h1>\n{body}<section>\n<h2>Made with</h2>\n{made}</section>\n</main>\n"
+        f"<h1>{escape(title)}</h1>\n{body}{made}</main>\n"
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 

@@ -1,0 +1,89 @@
+"""A folder of folders of runs: what each shows in its own words, the other records beside, on one page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from dropact.experiments.comparison import RUNS
+from dropact.experiments.config import schedule_mark
+from dropact.experiments.recipes import figure3
+from dropact.report.grids import Grid
+from dropact.report.page import bullets, document, html_table
+from dropact.report.tables import Report
+from dropact.report.words import LEGEND, reading
+
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One folder of runs: the sentences about each of its tables, under their titles."""
+
+    name: str
+    title: str
+    parts: Mapping[str, Sequence[str]]
+    notes: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, name: str, report: Report) -> "Study":
+        parts: dict[str, Sequence[str]] = {}
+        for table in report.tables:
+            mark = schedule_mark(table.setting)
+            said = reading(table) or [f"{row.label}: {row.test.mean:.2f} % test error." for row in table.rows]
+            parts[table.title] = [f"Schedule {mark}.", *said] if mark and mark not in table.title else said
+        return cls(name, report.title, parts, report.notes)
+
+
+def studies_in(folder: Path) -> list[Path]:
+    """The folders of runs below `folder`, by name; none if it is one itself."""
+    if not folder.is_dir() or is_study(folder):
+        return []
+    return [path for path in sorted(folder.iterdir()) if is_study(path)]
+
+
+def is_study(folder: Path) -> bool:
+    """Whether it holds runs, or the two regressions of Figure 3."""
+    return (folder / RUNS).is_dir() or (folder / figure3.FILE).is_file()
+
+
+def other_records(folder: Path) -> Grid | None:
+    """The JSON records of the folders that hold no runs: benchmarks, simulations, with what made them; None if none."""
+    rows = []
+    for path in sorted(folder.glob("*/*.json")):
+        if is_study(path.parent):
+            continue
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            rows.append([str(path.relative_to(folder)), "damaged, not JSON", "–", "–"])
+            continue
+        environment = record.get("environment", record) if isinstance(record, dict) else {}
+        rows.append([str(path.relative_to(folder)), *map(str, _made(environment))])
+    return Grid(["Record", "Command", "Revision", "On"], rows) if rows else None
+
+
+def _made(environment: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    versions = environment.get("packages") or {}
+    on = environment.get("accelerator") or environment.get("processor") or "not recorded"
+    torch = f", torch {versions['torch']}" if versions.get("torch") else ""
+    revision = environment.get("git_revision") or "not recorded"
+    return environment.get("command") or "not recorded", revision[:12], f"{on}{torch}"
+
+
+def index(studies: Sequence[Study], records: Grid | None) -> str:
+    """The page; every study links to the report in its own folder."""
+    body = ""
+    for study in studies:
+        body += f'<section>\n<h2><a href="{escape(study.name)}/report.html">{escape(study.name)}</a></h2>\n'
+        body += f"<p>{escape(study.title)}</p>\n"
+        for title, sentences in study.parts.items():
+            body += f"<h3>{escape(title)}</h3>\n{bullets(sentences)}"
+        body += bullets(study.notes, "notes") + "</section>\n"
+    if records is not None:
+        table = html_table(records, "Records of benchmarks and simulations, and the command that makes each again.")
+        body += f"<section>\n<h2>Other records</h2>\n{table}</section>\n"
+    body += f"<section>\n<h2>How to read the numbers</h2>\n<p>{escape(LEGEND)}</p>\n</section>\n"
+    return document("Results", body, [])

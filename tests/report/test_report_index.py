@@ -1,0 +1,52 @@
+"""A folder of folders: each reported on, and one page that says what all show."""
+
+import json
+
+import pytest
+from makers import make_run
+
+from dropact.cli import main
+from dropact.report.index import other_records, studies_in
+
+
+@pytest.fixture
+def results(tmp_path):
+    for name, errors in (("first", (5.0, 4.0)), ("second", (7.0, 6.5))):
+        for seed in range(3):
+            make_run(tmp_path / name, errors=(*errors[:-1], errors[-1] + seed / 10), seed=seed)
+            make_run(tmp_path / name, errors=(3.0, 2.0 + seed**2 / 10), seed=seed, method="drop-activation")
+    bench = tmp_path / "bench"
+    bench.mkdir()
+    environment = {"command": "dropact bench <x>", "git_revision": "a" * 40, "processor": "Some CPU"}
+    (bench / "one.json").write_text(json.dumps({"environment": {**environment, "packages": {"torch": "9.9"}}}))
+    (bench / "two.json").write_text("{")
+    return tmp_path
+
+
+def test_every_folder_is_reported_on_and_the_index_says_what_they_show(results, capsys):
+    assert [path.name for path in studies_in(results)] == ["first", "second"]
+    assert main(["report", str(results)]) == 0
+    page = (results / "index.html").read_text()
+    for name in ("first", "second"):
+        assert (results / name / "report.html").is_file()
+        assert f'<a href="{name}/report.html">' in page
+    # −2, −2, −1.8 and −4.5, −4.5, −4.3
+    assert "lower than ReLU (baseline) (−1.93 [" in page
+    assert "(−4.43 [" in page
+    assert "dropact bench &lt;x&gt;" in page
+    assert "aaaaaaaaaaaa</span>" in page
+    assert "damaged, not JSON" in page
+    assert "index.html" in capsys.readouterr().out
+
+
+def test_records_beside_runs_are_the_studys_own(results):
+    (results / "first" / "argument.json").write_text("{}")
+    assert [row[0] for row in other_records(results).rows] == ["bench/one.json", "bench/two.json"]
+    assert other_records(results / "first") is None
+
+
+def test_a_damaged_run_in_one_folder_is_named_and_nothing_is_said_of_all(results, capsys):
+    next((results / "second" / "runs").iterdir()).joinpath("metrics.jsonl").write_text("")
+    assert main(["report", str(results)]) == 2
+    assert "metrics.jsonl" in capsys.readouterr().err
+    assert not (results / "index.html").exists()
