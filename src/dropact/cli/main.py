@@ -4,10 +4,10 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from dropact.cli import bench, compare, inspect, plan, report, reproduce, train, watch
+from dropact.cli import bench, compare, inspect, plan, report, reproduce, train, verify, watch
 from dropact.cli.parser import Parser, UsageError
 
-VERBS: Sequence[ModuleType] = (compare, train, reproduce, plan, report, watch, inspect, bench)
+VERBS: Sequence[ModuleType] = (compare, train, reproduce, plan, report, verify, watch, inspect, bench)
 EXTRAS = ("matplotlib", "numpy", "ray", "rich", "scipy", "sklearn", "tensorboard", "torchvision")
 
 
@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `dropact`; those of the process by default.
 
     Returns:
-        The exit status: 0; 2 after one line on stderr for input that cannot be used; 130 after Ctrl-C.
+        The exit status: 0; 1 where `verify` finds a run that does not hold; 2 after one line on stderr for input that
+        cannot be used; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:

@@ -1,0 +1,129 @@
+"""Committed runs trained once more: whether the same config, data and code still give the same bits."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dropact.experiments.comparison import RUNS
+from dropact.experiments.data import Dataset
+from dropact.experiments.environment import describe
+from dropact.experiments.errors import ConfigError, RecordError
+from dropact.experiments.grid import finished_runs, run_grid
+from dropact.experiments.records import METRICS, Run, read_run
+from dropact.experiments.watch import Watcher
+
+FALSE_ALARM = 0.001
+# What may differ without the bits being others: who asked, and when.
+_IRRELEVANT = ("command", "git_revision", "before")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one run.
+
+    Attributes:
+        same: whether every metric of every epoch is the same, to the last bit.
+        errors: the test error of the last epoch as recorded and as found now, in percent.
+        allowed: how far apart these may be where the environment is another one; None where too few seeds tell.
+        differing: what of the environment is another, with both values.
+    """
+
+    key: str
+    same: bool
+    errors: tuple[float, float]
+    allowed: float | None
+    differing: dict[str, tuple[Any, Any]]
+
+    @property
+    def holds(self) -> bool:
+        """The same bits; or, in another environment, an error within the tolerance."""
+        if self.same or not self.differing:
+            return self.same
+        return self.allowed is not None and abs(self.errors[1] - self.errors[0]) <= self.allowed
+
+    def sentence(self) -> str:
+        """What a reader must know, in one line."""
+        if self.same:
+            return f"{self.key}: the same bits in all metrics (test error {self.errors[0]:.2f} %)"
+        moved = f"test error {self.errors[0]:.2f} % recorded, {self.errors[1]:.2f} % now"
+        if not self.differing:
+            return f"{self.key}: OTHER BITS in the same environment, {moved}"
+        where = ", ".join(f"{name} {before} → {now}" for name, (before, now) in self.differing.items())
+        if self.allowed is None:
+            return f"{self.key}: other bits ({where}), {moved}; too few seeds to say how far apart is too far"
+        verdict = "within" if self.holds else "OUTSIDE"
+        return f"{self.key}: other bits ({where}), {moved}: {verdict} ± {self.allowed:.2f} points"
+
+
+def chosen(folder: Path, count: int) -> list[Run]:
+    """`count` of the finished runs of `folder`, evenly from the first to the last by name.
+
+    Raises:
+        RecordError: there are fewer, or one is damaged.
+        ConfigError: a count below 1.
+    """
+    if count < 1:
+        raise ConfigError(f"runs: got {count}, accepted: at least 1")
+    runs = finished_runs(folder)
+    if len(runs) < count:
+        raise RecordError(f"{folder}: {len(runs)} finished runs in {folder / RUNS}, accepted: at least {count}")
+    last = max(count - 1, 1)
+    return [runs[round(place * (len(runs) - 1) / last)] for place in range(count)]
+
+
+def tolerance(run: Run, runs: Sequence[Run]) -> float | None:
+    """How far two runs of one config may lie apart in test error, in points, in 999 of 1,000 cases.
+
+    Two independent results of normal spread σ differ by √2 σ; σ is estimated from the seeds of the same method and
+    setting, n of them, hence t of n − 1 degrees of freedom.
+    """
+    from scipy import stats
+
+    alike = [
+        other.result["test_error"]
+        for other in runs
+        if (other.config.method, other.config.options, other.config.setting)
+        == (run.config.method, run.config.options, run.config.setting)
+    ]
+    if len(alike) < 2:
+        return None
+    mean = math.fsum(alike) / len(alike)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in alike) / (len(alike) - 1))
+    return float(stats.t.isf(FALSE_ALARM / 2, len(alike) - 1)) * math.sqrt(2) * sd
+
+
+def verify(run: Run, folder: Path, data: Dataset, out: Path, watcher: Watcher, command: str) -> Verdict:
+    """Trains `run`, one of `folder`'s, once more into `out`, with as many threads and on such a device as then.
+
+    Raises:
+        RecordError: the data are not those of the record; `out` is damaged.
+        ConfigError: there is no such device here.
+    """
+    before = run.environment
+    if data.sha256 != before["data_sha256"]:
+        raise RecordError(
+            f"{folder / RUNS / run.config.key}: recorded on data of checksum {before['data_sha256'][:12]}, those here "
+            f"have {data.sha256[:12]}"
+        )
+    torch.set_num_threads(before["threads"])
+    run_grid([run.config], out, data, watcher, command, device=before["device"])
+    now = describe(data, command, before["device"])
+    differing = {
+        name: (before.get(name), now.get(name))
+        for name in dict.fromkeys([*before, *now])
+        if name not in (*_IRRELEVANT, "packages") and before.get(name) != now.get(name)
+    }
+    versions, others = before["packages"], now["packages"]
+    for package in dict.fromkeys([*versions, *others]):
+        # Data and training go through these alone.
+        if package in ("dropact", "torch", "numpy", "torchvision") and versions.get(package) != others.get(package):
+            differing[package] = (versions.get(package), others.get(package))
+    found = read_run(out / RUNS / run.config.key)
+    texts = [(place / RUNS / run.config.key / METRICS).read_bytes() for place in (folder, out)]
+    errors = run.result["test_error"], found.result["test_error"]
+    allowed = tolerance(run, finished_runs(folder))
+    return Verdict(run.config.key, texts[0] == texts[1] and run.result == found.result, errors, allowed, differing)

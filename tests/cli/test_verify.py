@@ -1,0 +1,103 @@
+"""`dropact verify`: the same bits, or an honest word about why not."""
+
+import json
+
+import pytest
+import torch
+from makers import snapshot
+
+from dropact.cli import main
+from dropact.experiments.records import _digest, read_run
+from dropact.experiments.verification import chosen, tolerance
+
+WORDS = ["compare", "--methods", "baseline,drop-activation", "--seeds", "2", "--epochs", "1", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recorded")
+    assert main([*WORDS, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(recorded, tmp_path):
+    import shutil
+
+    return shutil.copytree(recorded, tmp_path / "copy")
+
+
+def alter(folder, **changes):
+    """Rewrites the second run's record as if it had come out otherwise."""
+    directory = sorted((folder / "runs").iterdir())[1]
+    metrics, result = directory / "metrics.jsonl", directory / "result.json"
+    record = json.loads(metrics.read_text())
+    record["test_error"] = min(100.0, record["test_error"] + changes.pop("moved", 0.0))
+    metrics.write_text(json.dumps(record) + "\n")
+    values = json.loads(result.read_text())
+    values |= {"test_error": record["test_error"], "best_test_error": record["test_error"]}
+    result.write_text(json.dumps({**values, "metrics_sha256": _digest(metrics.read_text())}))
+    environment = json.loads((directory / "environment.json").read_text())
+    (directory / "environment.json").write_text(json.dumps(environment | changes))
+    return directory.name
+
+
+def test_the_same_bits(recorded, capsys):
+    before, threads = snapshot(recorded), torch.get_num_threads()
+    assert main(["verify", str(recorded), "--runs", "4"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("the same bits in all metrics") == 4
+    assert "4 of 4 runs hold" in out
+    assert snapshot(recorded) == before
+    torch.set_num_threads(threads)
+
+
+def test_other_bits_in_the_same_environment_fail(copied, capsys):
+    name = alter(copied, moved=0.25)
+    assert main(["verify", str(copied), "--runs", "4"]) == 1
+    out = capsys.readouterr().out
+    assert f"{name}: OTHER BITS in the same environment" in out
+    assert "3 of 4 runs hold" in out
+
+
+def test_another_version_is_named_and_the_error_held_to_the_spread_of_the_seeds(copied, capsys):
+    versions = json.loads(next((copied / "runs").iterdir()).joinpath("environment.json").read_text())["packages"]
+    name = alter(copied, moved=0.01, packages={**versions, "torch": "1.0"})
+    assert main(["verify", str(copied), "--runs", "4"]) == 0
+    out = capsys.readouterr().out
+    assert f"{name}: other bits (torch 1.0 → {torch.__version__.partition('+')[0]}" in out
+    assert "within ±" in out
+
+
+def test_the_tolerance_is_that_of_two_results_with_the_spread_of_the_seeds(recorded):
+    runs = chosen(recorded, 4)
+    values = [run.result["test_error"] for run in runs if run.config.method == "baseline"]
+    sd = abs(values[0] - values[1]) / 2**0.5
+    # the 0.9995 quantile of t with 1 degree of freedom, which is Cauchy's: tan(0.4995 pi) = 636.6
+    assert tolerance(runs[0], runs) == pytest.approx(636.6 * 2**0.5 * sd, rel=1e-3)
+    assert tolerance(runs[0], runs[:1]) is None
+
+
+def test_the_new_runs_are_kept_where_asked(recorded, tmp_path):
+    assert main(["verify", str(recorded), "--runs", "1", "--out", str(tmp_path / "again")]) == 0
+    (directory,) = (tmp_path / "again" / "runs").iterdir()
+    assert read_run(directory).result == read_run(recorded / "runs" / directory.name).result
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--runs", "0"], "runs: got 0, accepted: at least 1"),
+        (["--runs", "5"], "4 finished runs"),
+        (["--out", "{}"], "--out: got"),
+    ],
+)
+def test_what_cannot_be_is_one_line(recorded, words, expected, capsys):
+    assert main(["verify", str(recorded), *(word.format(recorded) for word in words)]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_other_data_are_refused(copied, capsys):
+    alter(copied, data_sha256="0" * 64)
+    assert main(["verify", str(copied), "--runs", "4"]) == 2
+    assert "recorded on data of checksum 000000000000" in capsys.readouterr().err
