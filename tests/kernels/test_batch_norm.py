@@ -5,6 +5,8 @@ Allowed to a value is what its own arithmetic may round. With e = 2**-24 the mom
 squared distance of the pivot from the mean, in variances, for the data of these tests.
 """
 
+import copy
+
 import pytest
 import torch
 from extension import instruction_sets
@@ -308,6 +310,7 @@ def test_memory_is_read_through_a_copy():
     torch.testing.assert_close(torch.from_numpy(y.numpy()), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(torch.tensor(y.tolist()), expected, rtol=1e-5, atol=1e-5)
     assert "tensor(" in repr(y)
+    torch.testing.assert_close(copy.deepcopy(y), expected, rtol=1e-5, atol=1e-5)
     assert y.clone().data_ptr() != 0
 
 

@@ -127,6 +127,15 @@ def test_compiled_code_is_torchs_own(passes):
     assert passes == {"relu": 0, "values": 0}
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's, of tracing
+def test_a_traced_model_is_torchs_own(passes):
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())
+    dropact.fuse_(model)
+    traced, x = torch.jit.trace(model, images(), check_trace=False), images() * 3 + 1
+    assert passes == {"relu": 0, "values": 0}
+    torch.testing.assert_close(traced(x), model(x), rtol=1e-4, atol=1e-5)
+
+
 def test_recomputed_activations_have_the_same_masks_and_gradients():
     for reentrant in (False, True):
         for cut in (3, 2):  # behind the activation, and between BatchNorm and activation

@@ -38,6 +38,7 @@ def serves(x: Tensor, *of_channels: Tensor | None) -> bool:
     """Whether the fused operation is there for ``x``: of the C backend, dense with the channels innermost."""
     return (
         not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # it would see constants
         and not transformed()
         and plain(x)
         and x.device.type == "cpu"

@@ -29,7 +29,7 @@ _WRITTEN_OVER = (
 # What reads memory without an operator.
 _MEMORY = (
     *("numpy", "tolist", "data_ptr", "untyped_storage", "storage", "share_memory_"),
-    *("__array__", "__repr__", "__reduce_ex__"),
+    *("__array__", "__repr__", "__deepcopy__", "__reduce_ex__"),
 )
 
 
