@@ -11,41 +11,109 @@ from typing import Any
 from generated import ROOT, Pages, bench_tables, depth_costs, machine, throughput, update, whole
 
 from dropact.experiments.errors import RecordError
-from dropact.report import Report, collect
-from dropact.report.text import markdown
+from dropact.experiments.statistics import ALPHA, Summary
+from dropact.report import Report, Table, budgets, collect
+from dropact.report.grids import Grid
+from dropact.report.text import markdown, markdown_table
+from dropact.report.words import (
+    LEGEND,
+    all_seeds,
+    mean_and_interval,
+    probability,
+    setting_sentence,
+    signed_interval,
+)
+
+HEADINGS = ("Study", "Method", "n", "Baseline (%)", "Difference (points)", "p, corrected", "Detectable", "Shown")
 
 
-def _folder_block(folder: Path, report: Report, root: Path) -> str:
-    place = folder.relative_to(root).as_posix()
+def _shown(difference: Summary, corrected: float | None) -> str:
+    if corrected is None:
+        return "one seed" if difference.n == 1 else "–"
+    if corrected >= ALPHA:
+        return "none shown"
+    return "helps" if difference.mean < 0 else "costs"
+
+
+def _cells(n: int, base: Summary, difference: Summary, corrected: float | None) -> list[str]:
+    detectable = "–" if difference.detectable is None else f"{difference.detectable:.2f}"
+    shown = signed_interval(difference)
+    words = (mean_and_interval(base), shown, probability(corrected), detectable, _shown(difference, corrected))
+    return [str(n), *words]
+
+
+def _lines(study: str, table: Table) -> list[list[str]]:
+    """One line per comparison: with the baseline; of survival rates at equal budgets with uniform ones."""
+    if pairs := budgets.against_uniform(table):
+        uniform = budgets.profiles(table)[budgets.UNIFORM]
+        return [
+            [
+                f"{study}, budget {pair.budget:g}",
+                f"survival rates {budgets.PROFILES[pair.profile][1]}, against uniform",
+                *_cells(pair.difference.n, uniform[pair.budget].test, pair.difference, pair.corrected),
+            ]
+            for pair in sorted(pairs, key=lambda pair: (pair.profile, pair.budget))
+        ]
+    tests = {row.label: row.test for row in table.rows}
+    return [
+        [
+            f"{study}, {table.title}",
+            row.label,
+            *_cells(row.difference.n, tests[row.reference], row.difference, row.corrected),
+        ]
+        for row in table.rows
+        if row.difference is not None and row.reference in tests
+    ]
+
+
+def _about(study: str, place: str, report: Report) -> str:
+    """Where a study's page is, how it was trained, what else one must know, and the command that makes it again."""
+    settings = " ".join(dict.fromkeys(setting_sentence(table.setting, all_seeds(table)) for table in report.tables))
+    errors = [row.train.mean for table in report.tables for row in table.rows]
+    train = f"Train error {min(errors):.1f} to {max(errors):.1f} %."
+    notes = " ".join(note for note in report.notes if note.startswith("Data: "))
     commands = sorted({str(environment["command"]) for environment in report.environments})
     words = ", ".join(f"`{command}`" for command in commands)
-    alternative = f"Test error and difference to the baseline: {report.tables[0].title}"
-    return (
-        f"![{alternative}]({place}/comparison.svg)\n\n{markdown(report)}\n"
-        f"Made by {words}; every run is in [{place}]({place})."
-    )
+    return f"* [{study}]({place}/table.md): {settings} {train} {notes} Made by {words}.".replace("  ", " ")
 
 
-def evidence(root: Path) -> str:
-    """The block for every folder of results/ that holds runs.
+def accuracy(root: Path) -> str:
+    """What helped and what did not: every comparison of every folder of results/ that holds runs.
 
     Raises:
         RecordError: records are damaged, or a committed table is not what they say.
     """
-    blocks = [speed(root)]
+    lines, about, picture = [], [], ""
+    for folder in sorted(path.parent for path in (root / "results").glob("*/runs")):
+        report = collect(folder)
+        place, table = folder.relative_to(root).as_posix(), folder / "table.md"
+        if not table.exists() or table.read_text(encoding="utf-8") != markdown(report):
+            raise RecordError(f"{place}/table.md is not what its records say: run `dropact report {place}`")
+        for one in report.tables:
+            lines += _lines(f"[{folder.name}]({place}/table.md)", one)
+        about.append(_about(folder.name, place, report))
+        if not picture:
+            title = f"Test error and difference to the baseline: {report.tables[0].title}"
+            picture = f"![{title}]({place}/comparison.svg)"
+    if not about:
+        return ""
+    heading = "**What helped, and what did not**: differences in test error, below zero is better"
+    return "\n\n".join([heading, markdown_table(Grid(HEADINGS, lines)), LEGEND, "\n".join(about), picture])
+
+
+def evidence(root: Path) -> str:
+    """The block: accuracy, then time.
+
+    Raises:
+        RecordError: records are damaged, or a committed table is not what they say.
+    """
+    blocks = [accuracy(root), speed(root)]
     if steps := depth_costs(root):
         blocks.append(f"**A training step with stochastic depth, as a ratio to the plain network's**\n\n{steps}")
     if rates := throughput(root):
         blocks.append(
             f"**Training from end to end**, beside the usual recipe of PIL images and a DataLoader\n\n{rates}"
         )
-    for folder in sorted(path.parent for path in (root / "results").glob("*/runs")):
-        report = collect(folder)
-        table = folder / "table.md"
-        if not table.exists() or table.read_text(encoding="utf-8") != markdown(report):
-            place = folder.relative_to(root).as_posix()
-            raise RecordError(f"{place}/table.md is not what its records say: run `dropact report {place}`")
-        blocks.append(_folder_block(folder, report, root))
     return "\n\n".join(filter(None, blocks))
 
 

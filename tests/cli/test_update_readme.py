@@ -14,6 +14,7 @@ BEGIN, END = marks("evidence")
 def root(tmp_path):
     for seed in range(2):
         make_run(tmp_path / "results" / "digits", errors=(9.0, 4.0 + seed), seed=seed)
+        make_run(tmp_path / "results" / "digits", errors=(9.0, 3.0 + seed * 1.001), seed=seed, method="drop-activation")
     write_report(collect(tmp_path / "results" / "digits"), tmp_path / "results" / "digits")
     (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nEnd\n")
     return tmp_path
@@ -26,7 +27,15 @@ def test_the_block_is_filled_and_then_found_up_to_date(root):
     assert text.startswith("# Title\n")
     assert text.endswith("\n\nEnd\n")
     assert "old" not in text
-    for words in ("4.50 ±", "](results/digits/comparison.svg)", "`dropact compare`", "ReLU (baseline)"):
+    # differences −1 and −0.999: t(1) = 12.706, so the interval is 12.706 * 0.0005 on either side
+    line = "| Drop-Activation (drop_prob 0.05) | 2 | 4.50 ± 6.35 | −1.00 [−1.01, −0.99] | < 0.001 | "
+    for words in (
+        line,
+        " | helps |",
+        "](results/digits/table.md): 2 epochs of SGD",
+        "](results/digits/comparison.svg)",
+        "`dropact compare`",
+    ):
         assert words in text
     assert main(root, ["--check"]) == 0
 

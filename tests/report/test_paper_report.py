@@ -165,6 +165,8 @@ def test_points_of_a_figure_share_a_table_and_bear_the_papers_p(tmp_path):
     assert of_paper(report) is None
     assert markdown(report).startswith("**Figure 2: test error (%) on CIFAR-10 against p (keep)**")
     assert "Paper (%)" not in of_methods(table).headings
+    assert "Difference to baseline (points)" in of_methods(table).headings
+    assert {row.reference for row in table.rows[1:]} == {"p (keep) = 1.00: ReLU (baseline)"}
     assert table.rows[1].difference.mean < 0
     found = figure2.points(table)
     assert list(found) == pytest.approx([0.6, 0.85, 0.9, 0.95, 1.0])

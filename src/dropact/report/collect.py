@@ -155,10 +155,12 @@ def _table(runs: Sequence[Run], paper: Paper | None) -> Table:
     lines = [paper.row(next(iter(row.runs.values())).config) for row in rows] if paper else []
     named = list(dict.fromkeys(line.name for line in lines if line))
     if len(named) > 1:  # a figure: each method is a point of it
-        rows = [
+        named_rows = [
             replace(row, label=f"{line.label}: {row.label}", short=line.label) if line else row
             for row, line in zip(rows, lines, strict=True)
         ]
+        baselines = {old.label: new.label for old, new in zip(rows, named_rows, strict=True) if old.method == BASELINE}
+        rows = [replace(row, reference=baselines.get(row.reference or "", row.reference)) for row in named_rows]
     first = next((line for line in lines if line), None)
     notes = [*_schedule_notes(setting, paper), *dict.fromkeys(note for line in lines if line for note in line.notes)]
     return Table(setting, rows, [*notes, *_table_notes(rows)], label=first.label if first and len(named) == 1 else "")

@@ -10,6 +10,7 @@ from typing import Any
 from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.recipes import figure3
+from dropact.report import budgets
 from dropact.report.grids import Grid
 from dropact.report.page import bullets, document, html_table
 from dropact.report.tables import Report
@@ -33,6 +34,7 @@ class Study:
         for table in report.tables:
             mark = schedule_mark(table.setting)
             said = reading(table) or [f"{row.label}: {row.test.mean:.2f} % test error." for row in table.rows]
+            said = [*said, *budgets.sentences(table)]
             parts[table.title] = [f"Schedule {mark}.", *said] if mark and mark not in table.title else said
         return cls(name, report.title, parts, report.notes)
 

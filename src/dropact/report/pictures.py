@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dropact.report import figure2, figure6
+from dropact.report import budgets, figure2, figure6
 from dropact.report.figures import curves, forest
 from dropact.report.tables import Table
 
@@ -29,8 +29,9 @@ def of_table(table: Table, number: int) -> list[Picture]:
         figure6.picture(table, f"shift{number}"),
     ]
     found = [Picture(svg) for svg in drawn if svg]
-    if keep := figure2.picture(table, f"keep{number}"):
-        found.insert(0, Picture(keep, wide=True))
+    for first in (figure2.picture(table, f"keep{number}"), budgets.picture(table, f"budget{number}")):
+        if first:
+            found.insert(0, Picture(first, wide=True))
     return found
 
 
