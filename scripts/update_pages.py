@@ -18,7 +18,7 @@ import gaaf_argument
 from generated import ROOT, Blocks, Pages, bench_tables, depth_costs, update, whole
 
 from dropact.experiments.methods import parts_of
-from dropact.report import Report, collect
+from dropact.report import Report, budgets, collect
 from dropact.report.figure3 import read_study
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_table
@@ -70,10 +70,27 @@ def effects(card: Card, reports: Mapping[str, Report], root: Path) -> str:
     said = [markdown_table(Grid(headings, rows))] if rows else []
     if card.method == "drop-activation" and (root / "results" / "figure3" / "figure3.json").exists():
         said.append("Regression, [Figure 3](../../results/figure3/table.md): root mean square distance to the truth.")
-        said.append("\n".join(f"* {sentence}" for sentence in read_study(root / "results" / "figure3").sentences()))
+        said.append(bulleted(read_study(root / "results" / "figure3").sentences()))
+    if card.method == "stochastic-depth":
+        said += equal_budgets(reports)
     if rows:
         said.append("Test error of the last epoch, mean ± half of the 95 % t-interval; differences paired by seed.")
     return "\n\n".join(said) if said else "None recorded yet."
+
+
+def equal_budgets(reports: Mapping[str, Report]) -> list[str]:
+    """Every table with profiles of survival rates: these at equal budgets, and in words."""
+    said = []
+    for place, report in reports.items():
+        for table in report.tables:
+            if (equal := budgets.grid(table)) is not None:
+                said.append(f"[{table.title}](../../{place}/table.md), profiles of survival rates at equal budgets:")
+                said += [markdown_table(equal), budgets.CAPTION, bulleted(budgets.sentences(table))]
+    return said
+
+
+def bulleted(sentences: Sequence[str]) -> str:
+    return "\n".join(f"* {sentence}" for sentence in sentences)
 
 
 def costs(card: Card, tables: Tables) -> str:
