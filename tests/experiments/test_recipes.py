@@ -123,6 +123,7 @@ SETTINGS = {
         "wrn-28-10": "200; 0.1; 60 120 160; 0.2; 5e-4; 128; yes; 0.3",
     },
 }
+SETTINGS["figure6-small"] = {"resnet-56": RESNET}
 SETTINGS["table2"] = {**SETTINGS["table1"], "resnet-110": RESNET}
 SETTINGS["table4"] = SETTINGS["table1"]
 SETTINGS["table6"] = SETTINGS["table1"]
@@ -137,6 +138,7 @@ DATA = {
     "table6": "cifar100; crop+flip; standardise",
     "figure2": "cifar10; none; standardise",
     "figure2-augmented": "cifar10; crop+flip; standardise",
+    "figure6-small": "cifar100; crop+flip; standardise",
 }
 
 

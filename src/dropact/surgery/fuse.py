@@ -28,7 +28,7 @@ def fuse_(model: nn.Module) -> Receipt:
     batch's statistics alone, which do not depend on the number of threads.
 
     The layers stay BatchNorm layers, with their parameters, hooks and ``state_dict``. Their output is a tensor that is
-    computed where it is used (`dropact.kernels.deferred`).
+    computed where it is used (`dropact.kernels.deferred`). ``torch.fx`` cannot trace it: ``undo()`` or ``fold_`` first.
 
     Returns:
         A :class:`Receipt` with ``undo()``; empty if there is nothing to fuse.

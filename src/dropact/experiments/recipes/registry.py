@@ -8,7 +8,7 @@ from dropact.experiments.recipes.depth_figure import depth_figure
 from dropact.experiments.recipes.depth_table import depth_table
 from dropact.experiments.recipes.figure2 import figure2, figure2_augmented
 from dropact.experiments.recipes.figure4 import figure4
-from dropact.experiments.recipes.figure6 import figure6
+from dropact.experiments.recipes.figure6 import figure6, figure6_small
 from dropact.experiments.recipes.gaaf_cnn import gaaf_cifar10, gaaf_cifar100, gaaf_svhn
 from dropact.experiments.recipes.gaaf_mnist import gaaf_mnist
 from dropact.experiments.recipes.recipe import Recipe
@@ -30,6 +30,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "figure2-augmented": figure2_augmented,
     "figure4": figure4,
     "figure6": figure6,
+    "figure6-small": figure6_small,
     "gaaf-mnist": gaaf_mnist,
     "gaaf-cifar10": gaaf_cifar10,
     "gaaf-cifar100": gaaf_cifar100,
