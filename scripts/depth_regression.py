@@ -14,7 +14,9 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +26,10 @@ import dropact
 from dropact.diagnostics import sensitivities
 from dropact.experiments.environment import PACKAGES, git_revision, machine
 from dropact.experiments.seeds import derived_seed
-from dropact.experiments.statistics import paired_difference, summarise
+from dropact.experiments.statistics import holm, paired_difference, summarise
+from dropact.report.grids import Grid
+from dropact.report.text import markdown_table
+from dropact.report.words import probability
 from dropact.schedules import linear_survival, sensitivity_survival, uniform_survival
 
 BRANCHES, WIDTH, POINTS, NOISE, STEPS, LR = 16, 32, 40, 0.3, 500, 1e-3
@@ -81,6 +86,32 @@ def profiles(budget: float) -> tuple[str, ...]:
     return ("uniform", "sensitivity") + ("linear",) * (budget > 0.5)
 
 
+def page(record: Mapping[str, Any]) -> str:
+    """The errors of every profile at every budget, and what they differ by from uniform rates, as Markdown."""
+    errors, lines, tested = record["errors"], [], []
+    for budget in BUDGETS:
+        for profile in profiles(budget):
+            own = errors.get(f"{budget} {profile}")
+            if not own:
+                continue
+            whole = summarise(list(own.values()))
+            gap = None if profile == "uniform" else paired_difference(own, errors[f"{budget} uniform"])
+            if gap is not None and gap.p_value is not None:
+                tested.append(gap.p_value)
+            lines.append((budget, profile, whole, gap))
+    corrected = iter(holm(tested))
+    rows = []
+    for budget, profile, whole, gap in lines:
+        against, p = ("–", "–")
+        if gap is not None:
+            against = f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]" if gap.p_value is not None else "one seed"
+            p = probability(next(corrected) if gap.p_value is not None else None)
+        half = "" if whole.half_width is None else f" ± {whole.half_width:.3f}"
+        rows.append((f"{budget:g}", profile, str(whole.n), f"{whole.mean:.3f}{half}", against.replace("-", "−"), p))
+    headings = ("Budget", "Profile", "n", "Distance to the truth", "− uniform", "p, corrected")
+    return markdown_table(Grid(headings, rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
@@ -95,7 +126,6 @@ def main() -> None:
     if environment not in record["environments"]:
         record["environments"].append(environment)
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.write("| budget | profile | error ± 95 % | difference to uniform ± 95 % |\n|---|---|---:|---:|\n")
     for budget in BUDGETS:
         for profile in profiles(budget):
             errors = record["errors"].setdefault(f"{budget} {profile}", {})
@@ -103,12 +133,7 @@ def main() -> None:
                 if str(seed) not in errors:  # the same command again goes on
                     errors[str(seed)] = one_run(seed, budget, profile)
                     OUT.write_text(json.dumps(record, indent=1) + "\n")
-            whole = summarise([errors[str(seed)] for seed in seeds])
-            shown = f"{whole.mean:.3f} ± {whole.half_width or math.nan:.3f}"
-            gap = paired_difference(errors, record["errors"][f"{budget} uniform"])
-            against = "" if profile == "uniform" else f"{gap.mean:+.3f} ± {gap.half_width or math.nan:.3f}"
-            sys.stdout.write(f"| {budget} | {profile} | {shown} | {against} |\n")
-            sys.stdout.flush()
+    sys.stdout.write(page(record) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import depth_regression
 import gaaf_argument
 from generated import ROOT, Blocks, Pages, bench_tables, depth_costs, update, whole
 
@@ -25,6 +26,7 @@ from dropact.report.text import markdown_table
 from dropact.report.words import difference, mean_and_interval, probability
 
 ARGUMENT = "results/gaaf-mnist/argument.json"
+REGRESSION = "results/depth-regression/regression.json"
 DIFFERENCES = "results/differences/differences.json"
 Tables = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # each with its environment
 
@@ -73,6 +75,8 @@ def effects(card: Card, reports: Mapping[str, Report], root: Path) -> str:
         said.append(bulleted(read_study(root / "results" / "figure3").sentences()))
     if card.method == "stochastic-depth":
         said += equal_budgets(reports)
+        if (record := root / REGRESSION).exists():
+            said.append(regression(json.loads(record.read_text(encoding="utf-8"))))
     if rows:
         said.append("Test error of the last epoch, mean ± half of the 95 % t-interval; differences paired by seed.")
     return "\n\n".join(said) if said else "None recorded yet."
@@ -87,6 +91,16 @@ def equal_budgets(reports: Mapping[str, Report]) -> list[str]:
                 said.append(f"[{table.title}](../../{place}/table.md), profiles of survival rates at equal budgets:")
                 said += [markdown_table(equal), budgets.CAPTION, bulleted(budgets.sentences(table))]
     return said
+
+
+def regression(record: Mapping[str, Any]) -> str:
+    """The toy regression: errors and differences, and the command."""
+    commands = ", ".join(dict.fromkeys(f"`{made['command']}`" for made in record["environments"]))
+    return (
+        "Toy regression, a network of 16 residual branches: root mean square distance to the true function in "
+        f"evaluation, differences paired by seed, p by Holm over this table.\n\n{depth_regression.page(record)}\n\n"
+        f"Made by {commands}; [record](../../{REGRESSION})."
+    )
 
 
 def bulleted(sentences: Sequence[str]) -> str:

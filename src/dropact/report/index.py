@@ -62,9 +62,16 @@ def other_records(folder: Path) -> Grid | None:
         except (OSError, ValueError):
             rows.append([str(path.relative_to(folder)), "damaged, not JSON", "–", "–"])
             continue
-        environment = record.get("environment", record) if isinstance(record, dict) else {}
-        rows.append([str(path.relative_to(folder)), *map(str, _made(environment))])
+        rows.append([str(path.relative_to(folder)), *map(str, _made(_environment(record)))])
     return Grid(["Record", "Command", "Revision", "On"], rows) if rows else None
+
+
+def _environment(record: Any) -> Mapping[str, Any]:
+    """What a record was made with; of several, what began it."""
+    if not isinstance(record, dict):
+        return {}
+    several = record.get("environments") or [record]
+    return record.get("environment") or several[0]
 
 
 def _made(environment: Mapping[str, Any]) -> tuple[Any, Any, Any]:
