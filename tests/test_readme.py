@@ -9,6 +9,7 @@ import update_readme
 from torch import nn
 
 from dropact.experiments import build_network
+from dropact.report import index
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -16,6 +17,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_evidence_is_what_the_records_say():
     assert update_readme.main(ROOT, ["--check"]) in (0, None)
+
+
+def test_the_index_of_results_is_what_the_records_say():
+    """Else: `dropact report results`."""
+    assert (ROOT / "results" / index.PAGE).read_text(encoding="utf-8") == index.index(ROOT / "results")
 
 
 def test_the_two_lines_run():

@@ -2,12 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dropact.cli.options import require_extras
-
-if TYPE_CHECKING:
-    from dropact.report.index import Study
 
 DESCRIPTION = """\
 Reads the finished runs in DIR/runs, prints the table, and writes table.md, table.csv, report.html and comparison.svg
@@ -43,8 +40,9 @@ def report_on(folder: Path) -> None:
     from dropact.report.write import write_texts
 
     if below := index.studies_in(folder):
-        studies = [_study(path) for path in below]
-        write_texts({index.PAGE: index.index(studies, index.other_records(folder))}, folder)
+        for study in below:
+            report_on(study)
+        write_texts({index.PAGE: index.index(folder)}, folder)
         Console(soft_wrap=True, markup=False, highlight=False).print(f"All of them: {folder / index.PAGE}")
         return
     if (folder / figure3.FILE).is_file():
@@ -57,20 +55,6 @@ def report_on(folder: Path) -> None:
         console = Console(width=160)
     show(report, console)
     console.print("Written: " + ", ".join(map(str, written)), soft_wrap=True, markup=False, highlight=False)
-
-
-def _study(folder: Path) -> "Study":
-    """Reports on one of several folders, and says what it shows."""
-    from dropact.experiments.recipes import figure3
-    from dropact.report import collect
-    from dropact.report.figure3 import read_study
-    from dropact.report.index import Study
-
-    report_on(folder)
-    if (folder / figure3.FILE).is_file():
-        found = read_study(folder)
-        return Study(folder.name, "Figure 3: two regressions", {"": found.sentences()})
-    return Study.of(folder.name, collect(folder))
 
 
 def report_on_figure3(folder: Path) -> None:

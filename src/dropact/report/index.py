@@ -11,12 +11,14 @@ from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.recipes import figure3
 from dropact.report import budgets
+from dropact.report.collect import collect
+from dropact.report.figure3 import TITLE, read_study
 from dropact.report.grids import Grid
 from dropact.report.page import bullets, document, html_table
-from dropact.report.tables import Report
 from dropact.report.words import LEGEND, reading
 
 PAGE = "index.html"
+SUBTITLE = "Drop-Activation against ReLU"
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,23 @@ class Study:
     notes: Sequence[str] = ()
 
     @classmethod
-    def of(cls, name: str, report: Report) -> "Study":
+    def read(cls, folder: Path) -> "Study":
+        """What the records in a folder say.
+
+        Raises:
+            RecordError: they are damaged.
+        """
+        if (folder / figure3.FILE).is_file():
+            found = read_study(folder)
+            return cls(folder.name, TITLE, {SUBTITLE: found.sentences()})
+        report = collect(folder)
         parts: dict[str, Sequence[str]] = {}
         for table in report.tables:
             mark = schedule_mark(table.setting)
             said = reading(table) or [f"{row.label}: {row.test.mean:.2f} % test error." for row in table.rows]
             said = [*said, *budgets.sentences(table)]
             parts[table.title] = [f"Schedule {mark}.", *said] if mark and mark not in table.title else said
-        return cls(name, report.title, parts, report.notes)
+        return cls(folder.name, report.title, parts, report.notes)
 
 
 def studies_in(folder: Path) -> list[Path]:
@@ -82,10 +93,14 @@ def _made(environment: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     return environment.get("command") or "not recorded", revision[:12], f"{on}{torch}"
 
 
-def index(studies: Sequence[Study], records: Grid | None) -> str:
-    """The page; every study links to the report in its own folder."""
-    body = ""
-    for study in studies:
+def index(folder: Path) -> str:
+    """The page of a folder of folders; every study links to the report in its own.
+
+    Raises:
+        RecordError: the records of one are damaged.
+    """
+    body, records = "", other_records(folder)
+    for study in map(Study.read, studies_in(folder)):
         body += f'<section>\n<h2><a href="{escape(study.name)}/report.html">{escape(study.name)}</a></h2>\n'
         body += f"<p>{escape(study.title)}</p>\n"
         for title, sentences in study.parts.items():
