@@ -31,6 +31,15 @@ BY_NAME: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def negative_part(x: Tensor) -> Tensor:
+    """``-ReLU(-x)``: ``x`` where it is negative, else 0.
+
+    >>> negative_part(torch.tensor([-2.0, 3.0]))
+    tensor([-2.,  0.])
+    """
+    return torch.where(x >= 0, 0, x)
+
+
 def resolve(activation: Activation) -> Callable[[Tensor], Tensor]:
     """The function behind ``activation``.
 

@@ -43,6 +43,19 @@ def test_drop_relu(backend, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_one_sided(backend, dtype):
+    for size in sizes(backend):
+        for offset, seed, prob in [(1, SEEDS[0], 0.1), *((0, SEEDS[1], p) for p in PROBABILITIES)]:
+            x, key, p = awkward(size, dtype, offset), torch.tensor(seed), torch.tensor(prob, dtype=torch.float64)
+            out = torch.full_like(x, 7)
+            backend.one_sided(x, key, p, out)
+            assert same_bits(out, reference.one_sided(x, key, p)), (size, prob)
+            # AID as its equation has it: m ReLU(x) - (1 - m) ReLU(-x)
+            positive, negative = x.clamp(min=0) + 0, x.clamp(max=0) + 0
+            assert same_bits(out + 0, reference.choose(negative, positive, key, p)), (size, prob)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_randomized_relu(backend, dtype):
     for size in sizes(backend):
         for seed, lower, upper in ((SEEDS[0], 1 / 8, 1 / 3), (SEEDS[1], 0.0, 0.1), (SEEDS[1], 0.3, 0.3)):

@@ -10,8 +10,8 @@ from inputs import DTYPES, FORMATS, PROBABILITIES, awkward, same_bits
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dropact import DropActivation, RandomizedReLU, kernels
-from dropact.functional import drop_activation, randomized_relu
+from dropact import AID, DropActivation, RandomizedReLU, kernels
+from dropact.functional import aid, drop_activation, randomized_relu
 from dropact.kernels import _dispatch, cpu, reference
 
 SEED = torch.tensor(1234)
@@ -21,6 +21,7 @@ ops = torch.ops.dropact
 CALLS = {
     "drop_relu": lambda x: (x, SEED, P),
     "drop_relu_backward": lambda x: (x, x.detach().relu()),
+    "one_sided": lambda x: (x, SEED, P),
     "randomized_relu": lambda x: (x, SEED, 0.125, 0.3),
     "randomized_relu_backward": lambda x: (x, x.detach(), SEED, 0.125, 0.3),
     "choose": lambda x: (x, x.flip(0), SEED, P),
@@ -40,7 +41,7 @@ def test_opcheck(name, layout):
 
 @pytest.mark.parametrize("forward", FORMATS)
 @pytest.mark.parametrize("backward", FORMATS)
-@pytest.mark.parametrize("activation", ["relu", "tanh", "rrelu"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "rrelu", "aid"])
 def test_mixed_layouts_of_gradient_and_output(forward, backward, activation):
     """The gradient comes in any layout; its elements must meet their own mask, and leave in the output's layout."""
     x = FORMATS[forward](torch.randn(6, 5, 4, 3, dtype=torch.float64))
@@ -49,6 +50,8 @@ def test_mixed_layouts_of_gradient_and_output(forward, backward, activation):
     def call(t):
         if activation == "rrelu":
             return randomized_relu(t, seed=7)
+        if activation == "aid":
+            return aid(t, 0.4, seed=7)
         return drop_activation(t, 0.4, activation, seed=7)
 
     leaf = x.detach().requires_grad_()
@@ -60,6 +63,8 @@ def test_mixed_layouts_of_gradient_and_output(forward, backward, activation):
         expected = reference.randomized_relu(plain, torch.tensor(7), 1 / 8, 1 / 3)
     elif activation == "relu":
         expected = reference.drop_relu(plain, torch.tensor(7), 0.4)
+    elif activation == "aid":
+        expected = reference.choose(plain.clamp(max=0), plain.clamp(min=0), torch.tensor(7), 0.4)
     else:
         expected = reference.choose(plain, plain.tanh(), torch.tensor(7), 0.4)
     (to_plain,) = torch.autograd.grad(expected, plain, grad)
@@ -92,6 +97,7 @@ def test_bytes_kept_for_backward(dtype):
     scalars = 8 * 2  # the seed and the probability
     assert saved_beyond(nn.ReLU(), x) == (size, 0, 0)
     assert saved_beyond(DropActivation(0.05), x) == (size, 0, 0)
+    assert saved_beyond(AID(0.05), x) == (size, 0, 0)
     output, kept_input, rest = saved_beyond(RandomizedReLU(), x)
     assert (output, kept_input) == (size, 0)
     assert rest <= scalars
@@ -108,11 +114,15 @@ def test_bytes_kept_for_backward(dtype):
 def test_eager_calls_reach_the_c_extension(monkeypatch):
     calls = watched(monkeypatch)
     for inplace in (False, True):
-        for layer in (DropActivation(0.05, inplace=inplace), RandomizedReLU(inplace=inplace)):
+        for layer, expected in (
+            (DropActivation(0.05, inplace=inplace), [0, 1]),
+            (RandomizedReLU(inplace=inplace), [4, 5]),
+            (AID(0.05, inplace=inplace), [10, 1]),
+        ):
             calls.clear()
             x = torch.randn(8, 16, requires_grad=True)
             layer(x * 1).sum().backward()
-            assert calls == ([0, 1] if isinstance(layer, DropActivation) else [4, 5])
+            assert calls == expected
     calls.clear()
     x = torch.randn(8, 16, requires_grad=True)
     DropActivation(0.05, "gelu")(x).sum().backward()

@@ -4,6 +4,7 @@ from dropact.kernels._dispatch import backend, transformed
 from dropact.kernels.accelerated import accelerated_backward
 from dropact.kernels.choose import choose
 from dropact.kernels.drop_relu import drop_relu
+from dropact.kernels.one_sided import one_sided
 from dropact.kernels.randomized_relu import randomized_relu
 from dropact.kernels.reference import gaussian, logistic, masked_relu, slope_of, sloped_relu
 
@@ -15,6 +16,7 @@ __all__ = [
     "gaussian",
     "logistic",
     "masked_relu",
+    "one_sided",
     "randomized_relu",
     "slope_of",
     "sloped_relu",

@@ -143,7 +143,7 @@ INLINE uint16_t to_f16(float f)
 }
 
 enum { F16, BF16, F32, F64, DTYPES };
-enum { DROP, DROP_BACK, CHOOSE_FORWARD, CHOOSE_BACK, RRELU, RRELU_BACK, BITS, SLOPE_RELU, SLOPE_TANH, SLOPE_SIGMOID, OPERATIONS };
+enum { DROP, DROP_BACK, CHOOSE_FORWARD, CHOOSE_BACK, RRELU, RRELU_BACK, BITS, SLOPE_RELU, SLOPE_TANH, SLOPE_SIGMOID, SIDE, OPERATIONS };
 
 /* ---- BatchNorm, and what follows it, of a dense tensor whose channels lie innermost ---- */
 

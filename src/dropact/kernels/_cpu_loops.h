@@ -25,7 +25,30 @@ DROP_RELU(bf16, uint16_t, int16_t, 0x8000u, 0x7F80u)
 DROP_RELU(f32, uint32_t, int32_t, 0x80000000u, 0x7F800000u)
 DROP_RELU(f64, uint64_t, int64_t, 0x8000000000000000u, 0x7FF0000000000000u)
 
-/* its backward needs the output alone: the gradient passes where the output is not zero */
+/* one_sided: the sign is flipped where the negative part is asked for, and what is then positive is kept, and any NaN.
+ * Its backward is drop_relu's. */
+#define ONE_SIDED(NAME, U, S, SIGN, INF) \
+    TARGET static void ISA(one_sided_##NAME)(const Job *job, int64_t begin, int64_t end) \
+    { \
+        const Below t = below(job->p); \
+        const U flip_chosen = t.any ? (SIGN) : 0; \
+        EACH_BLOCK \
+        const U *x = (const U *)job->a + base; \
+        U *y = (U *)job->out + base; \
+        EACH_ELEMENT \
+        { \
+            const U v = x[j], flip = (int32_t)word(k, (uint32_t)j) <= t.last ? flip_chosen : 0; \
+            const U magnitude = v & (U)~(U)(SIGN); \
+            y[j] = v & (U)((U)0 - (U)(((S)(U)(v ^ flip) > 0) | (magnitude > (INF)))); \
+        } \
+    } \
+    }
+ONE_SIDED(f16, uint16_t, int16_t, 0x8000u, 0x7C00u)
+ONE_SIDED(bf16, uint16_t, int16_t, 0x8000u, 0x7F80u)
+ONE_SIDED(f32, uint32_t, int32_t, 0x80000000u, 0x7F800000u)
+ONE_SIDED(f64, uint64_t, int64_t, 0x8000000000000000u, 0x7FF0000000000000u)
+
+/* drop_relu's backward needs the output alone: the gradient passes where the output is not zero */
 #define DROP_RELU_BACKWARD(NAME, U, SIGN) \
     TARGET static void ISA(drop_relu_backward_##NAME)(const Job *job, int64_t begin, int64_t end) \
     { \
@@ -145,10 +168,12 @@ static const Loop ISA(LOOPS)[OPERATIONS][DTYPES] = {
     [BITS] = {NULL, NULL, ISA(bits_w32), NULL},
     [SLOPE_RELU] = {ISA(slope_relu_f16), ISA(slope_relu_bf16), ISA(slope_relu_f32), NULL},
     [SLOPE_TANH] = {ISA(slope_tanh_f16), ISA(slope_tanh_bf16), ISA(slope_tanh_f32), NULL},
+    [SIDE] = {ISA(one_sided_f16), ISA(one_sided_bf16), ISA(one_sided_f32), ISA(one_sided_f64)},
     [SLOPE_SIGMOID] = {ISA(slope_sigmoid_f16), ISA(slope_sigmoid_bf16), ISA(slope_sigmoid_f32), NULL},
 };
 
 #undef DROP_RELU
+#undef ONE_SIDED
 #undef DROP_RELU_BACKWARD
 #undef CHOSEN
 #undef CHOOSE

@@ -156,6 +156,15 @@ def _choose(a_at, b_at, seed_at, prob_at, out_at, count):
 
 
 @triton.jit
+def _one_sided(x_at, seed_at, prob_at, out_at, count):
+    begin, place, inside = _part(count)
+    x = tl.load(x_at + begin + place, mask=inside)
+    value = _wide(x)
+    wanted = tl.where(_chosen(_word(seed_at, begin, place), prob_at), -value, value)
+    tl.store(out_at + begin + place, tl.where(wanted <= 0, 0.0, x), mask=inside)
+
+
+@triton.jit
 def _choose_backward(grad_at, seed_at, prob_at, to_a_at, to_b_at, count):
     begin, place, inside = _part(count)
     grad = tl.load(grad_at + begin + place, mask=inside)
@@ -240,6 +249,10 @@ def randomized_relu_backward(grad: Tensor, y: Tensor, seed: Tensor, lower: float
 
 def choose(a: Tensor, b: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
     _launch(_choose, a.numel(), a, b, seed, prob, out)
+
+
+def one_sided(x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
+    _launch(_one_sided, x.numel(), x, seed, prob, out)
 
 
 def choose_backward(grad: Tensor, seed: Tensor, prob: Tensor, out_a: Tensor, out_b: Tensor) -> None:

@@ -3,6 +3,7 @@
     drop_relu        x where x > 0, or where x < 0 and its bit says "dropped"; else 0
     randomized_relu  x where x > 0, slope * x elsewhere, slope ~ U(lower, upper)
     choose           a where its bit says "chosen", else b
+    one_sided        the negative part of x where its bit says "chosen", else the positive part
     accelerated      the slope of an activation with that of a shape added, at most a cap (no random bits)
 
 Differentiable by autograd to any order, batched by vmap, traced by torch.compile and torch.export. The derivative of
@@ -45,6 +46,12 @@ def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float) -> Tens
 def choose(a: Tensor, b: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
     """``a`` with probability ``prob``, else ``b``, independently per element, indexed in the storage order of ``a``."""
     return torch.where(is_chosen(random_bits_like(seed, a), prob), a, b)
+
+
+def one_sided(x: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
+    """``min(x, 0)`` with probability ``prob``, else ``max(x, 0)``. NaN stays."""
+    chosen = is_chosen(random_bits_like(seed, x), prob)
+    return torch.where(torch.where(chosen, x >= 0, x <= 0), 0, x)
 
 
 def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

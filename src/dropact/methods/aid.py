@@ -16,19 +16,10 @@ as a public replication lists it.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from dropact._elementwise import negative_part
 from dropact.methods.stochastic_activation import StochasticActivation, stochastic_activation
-
-
-def negative_part(x: Tensor) -> Tensor:
-    """``-ReLU(-x)``: ``x`` where it is negative, else 0.
-
-    >>> negative_part(torch.tensor([-2.0, 3.0]))
-    tensor([-2.,  0.])
-    """
-    return torch.where(x >= 0, 0, x)
 
 
 def aid(
@@ -42,6 +33,7 @@ def aid(
 ) -> Tensor:
     """Apply ReLU, except where it is dropped: there pass the negative part.
 
+    >>> import torch
     >>> x = torch.tensor([-2.0, -2.0, 3.0, 3.0])
     >>> aid(x, mask=torch.tensor([True, False, True, False]))
     tensor([-2.,  0.,  0.,  3.])
@@ -66,7 +58,7 @@ def AID(drop_prob: float = 0.1, inplace: bool = False) -> StochasticActivation:
 
     >>> AID(drop_prob=0.1)
     StochasticActivation(drop_prob=0.1, activation=relu, replacement=negative_part)
-    >>> import dropact
+    >>> import dropact, torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     >>> receipt = dropact.convert_(model, AID())  # or replace every ReLU of a model
 

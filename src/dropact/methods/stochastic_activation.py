@@ -7,7 +7,7 @@ What Drop-Activation, AID and StochA have in common, for functions of one's own.
 
                         activation f    replacement g       evaluation
     Drop-Activation     any             x                   mean            (a method of its own: fused for ReLU)
-    AID                 ReLU            -ReLU(-x)           mean
+    AID                 ReLU            -ReLU(-x)           mean            (fused)
     StochA              ReLU            SiLU where x < 0    ReLU
 """
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dropact import kernels
 from dropact._arguments import check_broadcast, check_input, check_mask, check_probability
-from dropact._elementwise import Activation, apply, resolve, show
+from dropact._elementwise import Activation, apply, negative_part, resolve, show
 from dropact._random import as_seed
 from dropact.methods._activation import evaluate, is_relu, same, stock, underlying
 from dropact.methods._rate import LayerWithRate
@@ -56,7 +56,7 @@ def stochastic_activation(
             of ``x`` is read there: changing its value recompiles nothing.
         activation, replacement: f and g, a name ("relu", "gelu", ...) or an elementwise callable. Both are computed for
             every element.
-        inplace: write the result into ``x``. Saves nothing, as the functions may need ``x`` for their gradient.
+        inplace: write the result into ``x``. Saves nothing but for AID, as functions may need ``x`` for their gradient.
         evaluation: what evaluation computes in place of the mean.
         training: draw a mask; otherwise evaluate.
         seed: int or 0-d int64 tensor that determines the mask; drawn from torch's default generator if ``None``.
@@ -77,6 +77,8 @@ def stochastic_activation(
     if not training and evaluation is not None:
         return evaluate(evaluation, x, inplace)
 
+    if training and mask is None and is_relu(activation) and replacement is negative_part:
+        return kernels.one_sided(x, as_seed(seed, x), drop_prob, inplace)
     source = x.clone() if inplace else x  # the functions may keep their input for backward
     fx, gx = apply(activation, source), apply(replacement, source)
     if not training:
