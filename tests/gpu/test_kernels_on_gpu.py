@@ -53,6 +53,16 @@ def test_randomized_relu(device, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_one_sided(device, dtype):
+    for size in sizes(device):
+        for prob in PROBABILITIES:
+            x, key, p = awkward(size, dtype), torch.tensor(SEEDS[1]), torch.tensor(prob).double()
+            out = torch.full_like(x, 7).to(device)
+            triton.one_sided(x.to(device), key.to(device), p.to(device), out)
+            assert same_bits(out.cpu(), reference.one_sided(x, key, p)), (size, prob)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_choose(device, dtype):
     for size in sizes(device):
         for prob in PROBABILITIES:
