@@ -14,6 +14,7 @@ from dropact.experiments.environment import describe
 from dropact.experiments.errors import ConfigError, RecordError
 from dropact.experiments.grid import finished_runs, run_grid
 from dropact.experiments.records import METRICS, Run, read_run
+from dropact.experiments.statistics import summarise
 from dropact.experiments.watch import Watcher
 
 FALSE_ALARM = 0.001
@@ -89,10 +90,9 @@ def tolerance(run: Run, runs: Sequence[Run]) -> float | None:
         if (other.config.method, other.config.options, other.config.setting)
         == (run.config.method, run.config.options, run.config.setting)
     ]
-    if len(alike) < 2:
+    sd = summarise(alike).sd
+    if sd is None:
         return None
-    mean = math.fsum(alike) / len(alike)
-    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in alike) / (len(alike) - 1))
     return float(stats.t.isf(FALSE_ALARM / 2, len(alike) - 1)) * math.sqrt(2) * sd
 
 
