@@ -111,14 +111,14 @@ class Deferred(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        args, kwargs = tree_map_only(Deferred, _latest, (args, kwargs))
-        rule = _RULES.get(func)
-        if rule is not None:
-            result = rule(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        with torch._C.DisableTorchFunctionSubclass():
+        with torch._C.DisableTorchFunctionSubclass():  # the rules, too, look at shapes without coming by here again
+            args = tuple(map(_renewed, args))
+            kwargs = {name: _renewed(value) for name, value in kwargs.items()} if kwargs else {}
+            rule = _RULES.get(func)
+            if rule is not None:
+                result = rule(*args, **kwargs)
+                if result is not NotImplemented:
+                    return result
             return func(*args, **kwargs)
 
     @classmethod
@@ -142,6 +142,13 @@ def _latest(x: Deferred) -> Tensor:
         # The forward of an autograd function, perhaps, whose gradient would go to the old object.
         raise RuntimeError(_WRITTEN_OVER)
     return x._successor
+
+
+def _renewed(argument: Any) -> Any:
+    """The argument with the latest of each `Deferred` in it; nearly all are flat, and walking a tree is slow."""
+    if isinstance(argument, Deferred):
+        return _latest(argument)
+    return tree_map_only(Deferred, _latest, argument) if isinstance(argument, (list, tuple, dict)) else argument
 
 
 def _succeed(x: Deferred, successor: Tensor) -> Tensor:
