@@ -40,6 +40,7 @@ from dropact.experiments.data import Dataset
 from dropact.experiments.files import write_text
 from dropact.experiments.hardware import checked_device
 from dropact.experiments.trainer import Trainer
+from dropact.kernels import cpu
 
 FORMAT = "dropact throughput 1"
 BATCH = 128
@@ -273,6 +274,9 @@ def main(argv: list[str]) -> None:
     rows = summary(seconds, args.steps)
     # The usual recipe's own workers count as this process's only once they have ended, which they have by now.
     doubts = [*about.pop("noise"), *noise(watch.others, spread(seconds["ours, eager"]))]
+    gradient = "C" if device.type == "cpu" and cpu.has_weights_gradient() else "torch"
+    if "fused" in modes:
+        print(f"gradients of convolution weights, fused: {gradient}")
     print(f"{'':22} images/s  × usual                    × no pipeline")
     for row in rows:
         print(line(row))
@@ -292,6 +296,7 @@ def main(argv: list[str]) -> None:
             "batch": BATCH,
             "steps_per_turn": args.steps,
             "rounds": args.rounds,
+            "weights_gradient": gradient,
             "rows": rows,
         }
         record |= {"target": target} if target else {}

@@ -57,6 +57,10 @@ def masks(model, x):
     return zeros
 
 
+def norms(model):
+    return {name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+
+
 # network: (fused passes, BatchNorm layers whose values are needed by themselves)
 PASSES = {
     "resnet-20": (19, 2),  # 9 blocks of two and the stem; two projected shortcuts, which are added to the branch
@@ -73,7 +77,7 @@ def test_a_network_computes_what_it_did_in_one_pass_for_each_activation(name, pa
     plain, x = network(name), images(size=8 if name != "simple" else 32)
     fused = copy.deepcopy(plain)
     receipt = dropact.fuse_(fused)
-    assert len(receipt) == sum(type(m) is nn.BatchNorm2d for m in plain.modules())
+    assert sum(c.name in norms(plain) for c in receipt) == len(norms(plain))
     expected, got = step(plain, x), step(fused, x)
     assert (passes["relu"], passes["values"]) == PASSES[name]
     # Rounding of statistics alone; hundreds of layers of it, and activations within it of zero that fall the other way.
@@ -185,9 +189,10 @@ def test_receipt_undo_fold_and_fusing_twice():
     model = network("simple")
     kinds = [type(m) for m in model.modules()]
     receipt = dropact.fuse_(model)
-    assert [change.name for change in receipt] == ["stage1.1", "stage2.1", "stage3.1"]
+    assert [change.name for change in receipt] == ["stage1.1", "stage2.0", "stage2.1", "stage3.0", "stage3.1"]
     assert "BatchNorm2d" in str(receipt)
     assert type(receipt.changes[0].before) is nn.BatchNorm2d
+    assert type(receipt.changes[1].before) is nn.Conv2d
     assert len(dropact.fuse_(model)) == 0
     receipt.undo()
     assert [type(m) for m in model.modules()] == kinds
@@ -230,3 +235,128 @@ def test_hooks_on_the_layers_see_and_may_replace_the_output(passes):
     got.sum().backward()
     assert passes == {"relu": 0, "values": 1}
     assert seen == [x.shape]
+
+
+# ---- convolutions ----
+
+
+@pytest.fixture
+def gradients_of_weights(monkeypatch):
+    """Output channels and stride of each gradient that the extension makes."""
+    if not cpu.has_weights_gradient():
+        pytest.skip("torch's own gradient serves on this processor")
+    seen, real = [], cpu.weights_gradient
+
+    def spy(x, grad, stride, out):
+        seen.append((grad.shape[1], stride))
+        real(x, grad, stride, out)
+
+    monkeypatch.setattr(cpu, "weights_gradient", spy)
+    return seen
+
+
+def convolution(*settings, **more):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(*settings, **{"padding": 1, "bias": False, **more}).to(memory_format=torch.channels_last)
+    fused = nn.Sequential(copy.deepcopy(layer))
+    return layer, fused, dropact.fuse_(fused)
+
+
+def pictures(channels=16, size=8):
+    x = torch.randn(6, channels, size, size, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    return x.requires_grad_()
+
+
+def gradients(layer, x, weight):
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    return y, *torch.autograd.grad(y.float().square().sum(), (x, weight))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_keeps_its_output_and_rounds_its_gradient_less(stride, gradients_of_weights):
+    layer, fused, _ = convolution(16, 32, 3, stride=stride)
+    x = pictures()
+    expected, got = gradients(layer, x, layer.weight), gradients(fused, x, fused[0].weight)
+    assert torch.equal(got[0], expected[0])
+    assert torch.equal(got[1], expected[1])
+    behind, pixels = 2 * expected[0].detach().double(), x.detach().double()
+    exact, absolute = (
+        torch.nn.grad.conv2d_weight(a, layer.weight.shape, b, stride=stride, padding=1)
+        for a, b in ((pixels, behind), (pixels.abs(), behind.abs()))
+    )
+    assert got[2].dtype == torch.float32
+    assert got[2].stride() == layer.weight.stride()
+    # one rounding for each of up to 6 * 8 * 8 products; torch's is rounded to bfloat16 after that
+    assert ((got[2] - exact).abs() <= 400 * 2.0**-24 * absolute).all()
+    assert ((expected[2] - exact).abs() <= 2.0**-8 * exact.abs() + 400 * 2.0**-24 * absolute).all()
+    assert gradients_of_weights == [(32, stride)]
+
+
+def test_each_convolution_of_a_step_is_served_that_can_be(gradients_of_weights):
+    model = network()
+    dropact.fuse_(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        step(model, images(torch.bfloat16, 16))
+    # all but the stem, with 3 channels, and the projections of 1 pixel
+    assert sorted(gradients_of_weights) == sorted([(16, 1)] * 6 + [(32, 2)] + [(32, 1)] * 5 + [(64, 2)] + [(64, 1)] * 5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel_size": 1, "padding": 0},
+        {"kernel_size": 3, "padding": 0},
+        {"kernel_size": 3, "bias": True},
+        {"kernel_size": 3, "groups": 2},
+        {"kernel_size": 3, "dilation": 2},
+        {"kernel_size": 3, "stride": 3},
+        {"kernel_size": 3, "padding_mode": "circular"},
+    ],
+    ids=str,
+)
+def test_other_convolutions_keep_their_class(settings):
+    assert len(convolution(32, 32, **settings)[2]) == 0
+
+
+def test_where_the_kernel_is_not_for_it_a_convolution_is_torchs_own(gradients_of_weights):
+    layer, fused, receipt = convolution(16, 16, 3)
+    assert len(receipt) == 1
+    contiguous, odd, wide = pictures().contiguous(), pictures(size=7), pictures().float()
+    for x in (contiguous, odd, wide):
+        x = x.detach().requires_grad_()
+        if x.dtype == torch.bfloat16:
+            assert torch.equal(gradients(fused, x, fused[0].weight)[2], gradients(layer, x, layer.weight)[2])
+    y, z = fused(wide), layer(wide)  # no autocast: float32
+    assert torch.equal(y, z)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        x = pictures()
+        assert torch.equal(fused(x), layer(x))
+    fused[0].weight.requires_grad_(False)
+    x = pictures()
+    with torch.autocast("cpu", torch.bfloat16):
+        fused(x).sum().backward()
+    assert x.grad is not None
+    assert gradients_of_weights == []
+
+
+def test_a_gradient_of_a_gradient_is_torchs_own(gradients_of_weights):
+    layer, fused, _ = convolution(16, 16, 3)
+    penalties = []
+    x = pictures()
+    for model, weight in ((layer, layer.weight), (fused, fused[0].weight)):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = model(x)
+        (to_x,) = torch.autograd.grad(y.float().square().sum(), x, create_graph=True)
+        penalties.append(torch.autograd.grad(to_x.float().square().sum(), weight)[0])
+    torch.testing.assert_close(*penalties, rtol=2.0**-7, atol=2.0**-7 * float(penalties[0].abs().max()))
+    assert gradients_of_weights == [(16, 1)]  # of the outermost gradient, which nobody differentiates
+
+
+def test_weights_in_bfloat16_and_images_without_gradient(gradients_of_weights):
+    _, fused, _ = convolution(16, 16, 3)
+    fused.to(torch.bfloat16)
+    x = pictures().detach()
+    fused(x).float().square().sum().backward()
+    assert fused[0].weight.grad.dtype == torch.bfloat16
+    assert gradients_of_weights == [(16, 1)]

@@ -87,7 +87,7 @@ def add_pace_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fused",
         action=argparse.BooleanOptionalAction,
-        help="BatchNorm in one pass with what follows it: eager, on a CPU, channels_last (default: no)",
+        help="faster BatchNorm and gradients of convolutions: eager, on a CPU, channels_last (default: no)",
     )
     parser.add_argument(
         "--cuda-graphs",

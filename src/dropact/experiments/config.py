@@ -64,8 +64,9 @@ class RunConfig:
         compiled: whether training steps run through `torch.compile`. It changes rounding, hence the run.
             "reduce-overhead" has them replayed as CUDA graphs, which spares a deep thin network the host's time for
             each of its operators; on CUDA only, and with 1 microbatch, as a replay overwrites the last one's gradient.
-        fused: whether each BatchNorm computes in one pass with the sum and the activation behind it (`dropact.fuse_`):
-            eager code on a CPU, with channels_last. It changes rounding, hence the run.
+        fused: whether each BatchNorm computes in one pass with the sum and the activation behind it, and 3×3
+            convolutions have a kernel for the gradient of their weights (`dropact.fuse_`): eager code on a CPU, with
+            channels_last. It changes rounding, hence the run.
         normalisation: of the images, per channel: "standardise" (mean 0, variance 1 over the training images) or
             "scale" (to [0, 1]).
         dropout: rate of the dropout that wide ResNets and DenseNets have inside their blocks, part of the network and

@@ -254,6 +254,7 @@ static PyObject *use_threads_of(PyObject *self, PyObject *path)
 }
 
 #include "_cpu_batch_norm.h"
+#include "_cpu_convolution.h"
 
 /* ---- the Python side: run(operation, dtype, count, a, b, out, out2, seed, p, q, r), all pointers as integers ---- */
 
@@ -267,12 +268,16 @@ static PyObject *use_instructions(PyObject *self, PyObject *name)
         return NULL;
     const char *wanted = PyBytes_AsString(bytes), *used = NULL;
     const int best = !strcmp(wanted, "best");
+    weights_available = WEIGHTS_NONE;
 #ifdef X86_64
     __builtin_cpu_init();
     if ((best || !strcmp(wanted, "avx512")) && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         loops = LOOPS_avx512, norm_loops = NORM_LOOPS_avx512, used = "avx512";
-    else if ((best || !strcmp(wanted, "avx2")) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#ifdef HAVE_WEIGHTS
+    weights_available = used ? weights_found() : WEIGHTS_NONE;
+#endif
+    if (!used && (best || !strcmp(wanted, "avx2")) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         loops = LOOPS_avx2, norm_loops = NORM_LOOPS_avx2, used = "avx2";
 #endif
     if (!used && (best || !strcmp(wanted, "baseline")))
@@ -282,6 +287,9 @@ static PyObject *use_instructions(PyObject *self, PyObject *name)
     Py_DECREF(bytes);
     return result;
 }
+
+/* has_weights_gradient() -> 0: not with the set in use, 1: yes, but oneDNN's is faster here, 2: yes */
+static PyObject *has_weights_gradient(PyObject *self, PyObject *unused) { return PyLong_FromLong(weights_available); }
 
 static PyObject *run_py(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -315,6 +323,8 @@ static PyMethodDef METHODS[] = {
     {"batch_norm_statistics", (PyCFunction)(void (*)(void))batch_norm_statistics, METH_FASTCALL, NULL},
     {"batch_norm_forward", (PyCFunction)(void (*)(void))batch_norm_forward, METH_FASTCALL, NULL},
     {"batch_norm_backward", (PyCFunction)(void (*)(void))batch_norm_backward, METH_FASTCALL, NULL},
+    {"weights_gradient", (PyCFunction)(void (*)(void))weights_gradient, METH_FASTCALL, NULL},
+    {"has_weights_gradient", has_weights_gradient, METH_NOARGS, NULL},
     {"use_instructions", use_instructions, METH_O, NULL},
     {"use_threads_of", use_threads_of, METH_O, NULL},
     {NULL, NULL, 0, NULL},

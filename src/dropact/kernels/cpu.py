@@ -123,6 +123,18 @@ def batch_norm_backward(
     extension.batch_norm_backward(*_channels_innermost(x), *inputs, *outputs)
 
 
+def has_weights_gradient() -> bool:
+    """Whether `weights_gradient` is there and faster than torch's: AVX512_BF16, and no AMX."""
+    return extension is not None and extension.has_weights_gradient() == 2
+
+
+def weights_gradient(x: Tensor, grad: Tensor, stride: int, out: Tensor) -> None:
+    """The gradient ``out`` (O, I, 3, 3), float32 in any layout, of the weights of a convolution with padding 1."""
+    images, channels, height, width = x.shape
+    shape = images, height, width, channels, grad.shape[1], stride
+    extension.weights_gradient(x.data_ptr(), grad.data_ptr(), out.data_ptr(), *shape, *out.stride())
+
+
 def _channels_innermost(x: Tensor) -> tuple[int, int, int]:
     return _CODES[x.dtype], x.numel(), x.shape[1]
 

@@ -38,12 +38,7 @@ class FusedBatchNorm3d(_Fused, nn.BatchNorm3d):
     """``nn.BatchNorm3d`` of inputs in channels_last_3d."""
 
 
-def stock_class(module: nn.Module) -> type[nn.Module] | None:
-    """torch's class of a fused layer, ``None`` for any other module."""
-    return next((stock for stock, fused in FUSED.items() if type(module) is fused), None)
-
-
-FUSED: dict[type[nn.Module], type[_Fused]] = {
+BATCH_NORMS: dict[type[nn.Module], type[_Fused]] = {
     nn.BatchNorm1d: FusedBatchNorm1d,
     nn.BatchNorm2d: FusedBatchNorm2d,
     nn.BatchNorm3d: FusedBatchNorm3d,

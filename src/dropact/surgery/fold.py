@@ -8,7 +8,7 @@ from typing import cast
 from torch import nn
 
 from dropact.methods._activation import Method, is_method
-from dropact.surgery._batch_norm import stock_class
+from dropact.surgery._fused import stock_class
 from dropact.surgery._refuse import refuse_wrapped
 from dropact.surgery._rewrite import rewriting_of
 from dropact.surgery._steps import Child, Class, Step
