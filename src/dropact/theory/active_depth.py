@@ -39,7 +39,7 @@ class ActiveDepth:
         0.5
         """
         count = torch.arange(len(self.probabilities), dtype=torch.float64)
-        outside = (count - self.mean).abs() >= check_number(distance, "distance", low=0.0) - 1e-12
+        outside = (count - self.mean).abs() >= _reached(distance)
         return float(self.probabilities[outside].sum())
 
     def bennett(self, distance: float) -> float:
@@ -49,11 +49,16 @@ class ActiveDepth:
         >>> round(depth.tail(15), 4), round(depth.bennett(15), 4)
         (0.0035, 0.0447)
         """
-        distance = check_number(distance, "distance", low=0.0)
+        distance = _reached(distance)
         if distance == 0 or self.variance == 0:
             return float(distance == 0)
         u = distance / self.variance
         return min(1.0, 2 * math.exp(-self.variance * ((1 + u) * math.log1p(u) - u)))
+
+
+def _reached(distance: float) -> float:
+    """From where on a distance counts: the mean is rounded, and a count as far from it as asked must not be missed."""
+    return max(check_number(distance, "distance", low=0.0) - 1e-12, 0.0)
 
 
 def active_depth(survival: Sequence[float]) -> ActiveDepth:
