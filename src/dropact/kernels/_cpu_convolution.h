@@ -94,17 +94,27 @@ WEIGHTS_TARGET INLINE void pair_for_taps(const Weights *w, const uint16_t *row, 
  * rows of an image, or some small images. */
 #define BAND 128 /* pairs of pixels */
 typedef struct {
-    int64_t pairs, rows, x_rows, images; /* pairs of a row; rows of grad and of x that belong to them */
+    int64_t pairs, rows, images; /* pairs of a row, rows of grad, images taken together */
+    int64_t second, third;       /* where the pairs of these taps begin in a row of x */
     int64_t x_row, x_image, grad_row, grad_image;
 } Band;
 
 INLINE Band band_of(const Weights *w)
 {
     const int64_t S = w->stride, pairs = w->width / S / 2, all = w->height / S;
-    const int64_t some = pairs < BAND ? BAND / pairs : 1, rows = some < all ? some : all, x_rows = (rows - 1) * S + 3;
+    const int64_t some = pairs < BAND ? BAND / pairs : 1, rows = some < all ? some : all;
     const int64_t small = BAND / 2 / (rows * pairs), images = small < 1 || rows < all ? 1 : small < 16 ? small : 16;
-    const int64_t x_row = (S == 1 ? 2 * pairs + 1 : 3 * pairs) * w->in, grad_row = pairs * w->out_channels;
-    const Band band = {pairs, rows, x_rows, images, x_row, x_row * x_rows, grad_row, grad_row * rows};
+    const Band band = {
+        .pairs = pairs,
+        .rows = rows,
+        .images = images,
+        .second = (S == 1 ? pairs + 1 : pairs) * w->in,
+        .third = (S == 1 ? 1 : 2 * pairs) * w->in,
+        .x_row = (S == 1 ? 2 * pairs + 1 : 3 * pairs) * w->in,
+        .x_image = (S == 1 ? 2 * pairs + 1 : 3 * pairs) * w->in * ((rows - 1) * S + 3),
+        .grad_row = pairs * w->out_channels,
+        .grad_image = pairs * w->out_channels * rows,
+    };
     return band;
 }
 
@@ -112,10 +122,10 @@ INLINE Band band_of(const Weights *w)
 #define WEIGHTS_PASS(NAME, IN, OUT) \
     WEIGHTS_TARGET INLINE void NAME( \
         const Weights *w, const Band *band, const int32_t *x, const int32_t *grad, int64_t images, int64_t rows, \
-        const int64_t *taps, float *sums) \
+        float *sums) \
     { \
         const int64_t pairs = band->pairs, in = w->in, out = w->out_channels, x_row = w->stride * band->x_row; \
-        const int64_t second = taps[1], third = taps[2]; \
+        const int64_t second = band->second, third = band->third; \
         __m512 s[3][IN][OUT]; \
         UNROLL for (int k = 0; k < 3; k++) UNROLL for (int c = 0; c < IN; c++) UNROLL for (int v = 0; v < OUT; v++) \
             s[k][c][v] = _mm512_loadu_ps(sums + ((k * IN + c) * OUT + v) * 16); \
@@ -140,7 +150,6 @@ WEIGHTS_PASS(weights_pass_4, 4, 2)
 WEIGHTS_TARGET static void weights_part(const Weights *w, const Band *band, int64_t part, int32_t *x, int32_t *grad)
 {
     const int64_t S = w->stride, height = w->height, rows = height / S, columns = w->width / S, pairs = band->pairs;
-    const int64_t taps[3] = {0, S == 1 ? (pairs + 1) * w->in : pairs * w->in, S == 1 ? w->in : 2 * pairs * w->in};
     const int64_t in = WEIGHT_IN(w), vectors = WEIGHT_OUT(w), end = w->images * (part + 1) / w->parts;
     float *sums = w->sums + part * WEIGHT_SUMS(w);
     memset(sums, 0, (size_t)WEIGHT_SUMS(w) * sizeof *sums);
@@ -167,9 +176,9 @@ WEIGHTS_TARGET static void weights_part(const Weights *w, const Band *band, int6
                     const int32_t *b = grad + (first - top) * band->grad_row + o;
                     for (int64_t i = 0; i < w->in; i += in, group += 3 * in * vectors * 16)
                         if (vectors == 1)
-                            weights_pass_8(w, band, a + i, b, images, last - first, taps, group);
+                            weights_pass_8(w, band, a + i, b, images, last - first, group);
                         else
-                            weights_pass_4(w, band, a + i, b, images, last - first, taps, group);
+                            weights_pass_4(w, band, a + i, b, images, last - first, group);
                 }
         }
     }

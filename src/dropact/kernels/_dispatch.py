@@ -83,6 +83,17 @@ def plain(x: Tensor) -> bool:
     return type(x) is Tensor and torch._C._len_torch_dispatch_stack() == 0
 
 
+def eager_on_cpu(x: Tensor) -> bool:
+    """Whether ``x`` is an ordinary CPU tensor, and nobody compiles, traces or transforms what is done with it."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # it would see constants
+        and not transformed()
+        and plain(x)
+        and x.device.type == "cpu"
+    )
+
+
 def in_place_serves(x: Tensor) -> bool:
     """Whether a kernel may write into ``x``."""
     return (

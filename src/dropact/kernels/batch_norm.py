@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from dropact.kernels import cpu, reference
-from dropact.kernels._dispatch import laid_out, plain, transformed
+from dropact.kernels._dispatch import eager_on_cpu, laid_out
 
 Drop = tuple[Tensor, Tensor]  # seed and drop_prob of a ReLU
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -37,11 +37,7 @@ class Moments:
 def serves(x: Tensor, *of_channels: Tensor | None) -> bool:
     """Whether the fused operation is there for ``x``: of the C backend, dense with the channels innermost."""
     return (
-        not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # it would see constants
-        and not transformed()
-        and plain(x)
-        and x.device.type == "cpu"
+        eager_on_cpu(x)
         and cpu.extension is not None
         and x.dtype in _DTYPES
         and x.dim() >= 2

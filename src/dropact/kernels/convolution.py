@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from dropact.kernels import cpu
-from dropact.kernels._dispatch import plain, transformed
+from dropact.kernels._dispatch import eager_on_cpu
 
 # Pairs of an input and an output channel: the sums of one part of a batch stay in a core's second cache.
 _MOST = 8192
@@ -26,11 +26,7 @@ _MOST = 8192
 def serves(x: Tensor, weight: Tensor, stride: tuple[int, ...]) -> bool:
     """Whether the gradient of ``weight`` (O, I, 3, 3) for the images ``x`` is there, the padding being 1."""
     return (
-        not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not transformed()
-        and plain(x)
-        and x.device.type == "cpu"
+        eager_on_cpu(x)
         and x.dtype == torch.bfloat16
         and (weight.dtype == torch.bfloat16 or _autocast())
         and weight.requires_grad
