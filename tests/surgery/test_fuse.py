@@ -351,6 +351,22 @@ def test_where_the_kernel_is_not_for_it_a_convolution_is_torchs_own(gradients_of
     assert gradients_of_weights == []
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"padding": (0, 0)}, {"dilation": (2, 2)}, {"padding_mode": "reflect"}, {"bias": nn.Parameter(torch.ones(16))}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_setting_changed_after_fusing_is_heeded(changes, gradients_of_weights):
+    layer, fused, _ = convolution(16, 16, 3)
+    for name, value in changes.items():
+        setattr(layer, name, value)
+        setattr(fused[0], name, value)
+    x = pictures()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fused(x), layer(x))
+    assert gradients_of_weights == []
+
+
 def test_a_gradient_of_a_gradient_is_torchs_own(gradients_of_weights):
     layer, fused, _ = convolution(16, 16, 3)
     penalties = []
