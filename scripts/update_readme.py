@@ -5,15 +5,18 @@ python scripts/update_readme.py --check    # exit status 1 if README.md or a tab
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from generated import ROOT, Pages, bench_tables, depth_costs, machine, throughput, update, whole
 
+from dropact.cli.parser import seeds
 from dropact.experiments.errors import RecordError
 from dropact.experiments.statistics import ALPHA, Summary
 from dropact.report import Report, Table, budgets, collect
 from dropact.report.grids import Grid
+from dropact.report.tables import seed_ranges
 from dropact.report.text import markdown, markdown_table
 from dropact.report.words import (
     LEGEND,
@@ -66,14 +69,31 @@ def _lines(study: str, table: Table) -> list[list[str]]:
     ]
 
 
+def _sittings_joined(commands: Iterable[str]) -> list[str]:
+    """The commands, those that differ in their seeds alone as one: what was run in sittings is made again at once.
+
+    >>> _sittings_joined(["x --seeds 0-2 --out y", "x --seeds 4 --out y", "x --seeds 5-6 --out y", "z --seeds 3"])
+    ['x --seeds 0-3,5-6 --out y', 'z --seeds 3']
+    """
+    sittings: dict[tuple[str, str], set[str]] = {}
+    for command in commands:
+        before, name, rest = command.partition(" --seeds ")
+        value, gap, after = rest.partition(" ")
+        sittings.setdefault((before + name, gap + after), set()).add(value)
+    joined = []
+    for (before, after), values in sittings.items():
+        one = values.pop() if len(values) == 1 else seed_ranges(sorted({n for text in values for n in seeds(text)}))
+        joined.append(f"{before}{one}{after}")
+    return sorted(joined)
+
+
 def _about(study: str, place: str, report: Report) -> str:
     """Where a study's page is, how it was trained, what else one must know, and the command that makes it again."""
     settings = " ".join(dict.fromkeys(setting_sentence(table.setting, all_seeds(table)) for table in report.tables))
     errors = [row.train.mean for table in report.tables for row in table.rows]
     train = f"Train error {min(errors):.1f} to {max(errors):.1f} %."
     notes = " ".join(note for note in report.notes if note.startswith("Data: "))
-    commands = sorted({str(environment["command"]) for environment in report.environments})
-    words = ", ".join(f"`{command}`" for command in commands)
+    words = ", ".join(f"`{command}`" for command in _sittings_joined(str(e["command"]) for e in report.environments))
     return f"* [{study}]({place}/table.md): {settings} {train} {notes} Made by {words}.".replace("  ", " ")
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 from generated import marks
-from makers import make_run
+from makers import ENVIRONMENT, make_run
 from update_readme import main
 
 from dropact.report import collect, write_report
@@ -38,6 +38,21 @@ def test_the_block_is_filled_and_then_found_up_to_date(root):
     ):
         assert words in text
     assert main(root, ["--check"]) == 0
+
+
+def test_commands_that_differ_in_their_seeds_alone_are_one(root):
+    folder = root / "results" / "sittings"
+    for seed, words in enumerate(
+        ["--seeds 2 --row a", "--row a", "--seeds 2-2,4 --row a", "--seeds 3 --row b", "--row a"]
+    ):
+        make_run(folder, environment=ENVIRONMENT | {"command": f"dropact reproduce x {words}"}, seed=seed)
+    write_report(collect(folder), folder)
+    main(root, [])
+    made = ("--row a", "--seeds 0-2,4 --row a", "--seeds 3 --row b")
+    assert (
+        f"Made by {', '.join(f'`dropact reproduce x {words}`' for words in made)}.\n"
+        in (root / "README.md").read_text()
+    )
 
 
 def test_a_number_changed_by_hand_is_found(root, capsys):

@@ -153,7 +153,7 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
         ),
         f"{setting['precision']}{', compiled' if setting['compiled'] else ''}"
         f"{' into CUDA graphs' if isinstance(setting['compiled'], str) else ''}"
-        f"{', BatchNorm fused' if setting.get('fused') else ''}",
+        f"{', with fuse_' if setting.get('fused') else ''}",
     ]
     return f"{', '.join(filter(None, parts))}; seeds {seed_ranges(seeds)}."
 
