@@ -40,6 +40,15 @@ def negative_part(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 0, x)
 
 
+def silu_below_zero(x: Tensor) -> Tensor:
+    """``x`` where it is not negative, else ``SiLU(x)``.
+
+    >>> silu_below_zero(torch.tensor([-1.0, 3.0]))
+    tensor([-0.2689,  3.0000])
+    """
+    return torch.where(x < 0, F.silu(x), x)
+
+
 def resolve(activation: Activation) -> Callable[[Tensor], Tensor]:
     """The function behind ``activation``.
 

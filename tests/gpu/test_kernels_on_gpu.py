@@ -77,6 +77,20 @@ def test_choose(device, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_relu_or_silu(device, dtype):
+    close = {"rtol": max(1e-5, torch.finfo(dtype).eps), "atol": 1e-7, "equal_nan": True}
+    for size in sizes(device):
+        for prob in PROBABILITIES:
+            x, key, p = awkward(size, dtype), torch.tensor(SEEDS[1]), torch.tensor(prob).double()
+            grad, arguments = torch.randn(size).to(dtype), (key.to(device), p.to(device))
+            out, to_x = torch.full_like(x, 7).to(device), torch.full_like(x, 7).to(device)
+            triton.relu_or_silu(x.to(device), *arguments, out)
+            torch.testing.assert_close(out.cpu(), reference.relu_or_silu(x, key, p), **close)
+            triton.relu_or_silu_backward(grad.to(device), x.to(device), *arguments, to_x)
+            torch.testing.assert_close(to_x.cpu(), reference.relu_or_silu_backward(grad, x, key, p), **close)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("name", "a", "b"), [("relu", 5.0, -0.5), ("tanh", 2.0, 1.0), ("sigmoid", 4.0, 0.25)])
 def test_accelerated_slopes(device, dtype, name, a, b):
     for size in sizes(device):

@@ -52,6 +52,8 @@ def main(capability):
         cuda.drop_relu(x, seed, prob, x)
         cuda.drop_relu_backward(x, x, x)
         cuda.one_sided(x, seed, prob, x)
+        cuda.relu_or_silu(x, seed, prob, x)
+        cuda.relu_or_silu_backward(x, x, seed, prob, x)
         for lower in (0.125, 0.0):  # 0 is a narrower argument
             cuda.randomized_relu(x, seed, lower, 1 / 3, x)
             cuda.randomized_relu_backward(x, x, seed, lower, 1 / 3, x)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropact import AID, DropActivation, RandomizedReLU, kernels
-from dropact.functional import aid, drop_activation, randomized_relu
+from dropact.functional import aid, drop_activation, randomized_relu, stocha
 from dropact.kernels import _dispatch, cpu, reference
 
 SEED = torch.tensor(1234)
@@ -22,6 +22,7 @@ CALLS = {
     "drop_relu": lambda x: (x, SEED, P),
     "drop_relu_backward": lambda x: (x, x.detach().relu()),
     "one_sided": lambda x: (x, SEED, P),
+    "relu_or_silu": lambda x: (x, SEED, P),
     "randomized_relu": lambda x: (x, SEED, 0.125, 0.3),
     "randomized_relu_backward": lambda x: (x, x.detach(), SEED, 0.125, 0.3),
     "choose": lambda x: (x, x.flip(0), SEED, P),
@@ -41,7 +42,7 @@ def test_opcheck(name, layout):
 
 @pytest.mark.parametrize("forward", FORMATS)
 @pytest.mark.parametrize("backward", FORMATS)
-@pytest.mark.parametrize("activation", ["relu", "tanh", "rrelu", "aid"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "rrelu", "aid", "stocha"])
 def test_mixed_layouts_of_gradient_and_output(forward, backward, activation):
     """The gradient comes in any layout; its elements must meet their own mask, and leave in the output's layout."""
     x = FORMATS[forward](torch.randn(6, 5, 4, 3, dtype=torch.float64))
@@ -52,6 +53,8 @@ def test_mixed_layouts_of_gradient_and_output(forward, backward, activation):
             return randomized_relu(t, seed=7)
         if activation == "aid":
             return aid(t, 0.4, seed=7)
+        if activation == "stocha":
+            return stocha(t, 0.4, seed=7)
         return drop_activation(t, 0.4, activation, seed=7)
 
     leaf = x.detach().requires_grad_()
@@ -65,12 +68,16 @@ def test_mixed_layouts_of_gradient_and_output(forward, backward, activation):
         expected = reference.drop_relu(plain, torch.tensor(7), 0.4)
     elif activation == "aid":
         expected = reference.choose(plain.clamp(max=0), plain.clamp(min=0), torch.tensor(7), 0.4)
+    elif activation == "stocha":
+        expected = reference.choose(
+            torch.where(plain < 0, nn.functional.silu(plain), plain), plain.clamp(min=0), torch.tensor(7), 0.4
+        )
     else:
         expected = reference.choose(plain, plain.tanh(), torch.tensor(7), 0.4)
     (to_plain,) = torch.autograd.grad(expected, plain, grad)
     assert torch.equal(y, expected)
     torch.testing.assert_close(leaf.grad, to_plain, rtol=1e-14, atol=1e-15)
-    if activation != "tanh":
+    if activation not in ("tanh", "stocha"):
         produced = ops.drop_relu_backward(grad, y.detach())
         assert produced.stride() == torch.empty_like(y).stride()
 

@@ -88,7 +88,8 @@ def test_ends_of_drop_prob_are_the_two_functions():
     assert torch.equal(aid(x, 0.0), F.relu(x))
     assert torch.equal(aid(x, 1.0), x.clamp(max=0))
     assert torch.equal(stocha(x, 0.0), F.relu(x))
-    assert torch.equal(stocha(x, 1.0), torch.where(x < 0, F.silu(x), x))
+    # an exponential of its own: see tests/kernels/test_relu_or_silu.py
+    torch.testing.assert_close(stocha(x, 1.0), torch.where(x < 0, F.silu(x), x), rtol=2e-6, atol=0)
 
 
 def test_nan_is_not_swallowed():

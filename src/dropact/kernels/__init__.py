@@ -1,12 +1,13 @@
 """The fused operations, served by the best backend for the tensor at hand."""
 
-from dropact.kernels._dispatch import backend, transformed
+from dropact.kernels._dispatch import backend, ordinary, transformed
 from dropact.kernels.accelerated import accelerated_backward
 from dropact.kernels.choose import choose
 from dropact.kernels.drop_relu import drop_relu
 from dropact.kernels.one_sided import one_sided
 from dropact.kernels.randomized_relu import randomized_relu
 from dropact.kernels.reference import gaussian, logistic, masked_relu, slope_of, sloped_relu
+from dropact.kernels.relu_or_silu import relu_or_silu
 
 __all__ = [
     "accelerated_backward",
@@ -17,7 +18,9 @@ __all__ = [
     "logistic",
     "masked_relu",
     "one_sided",
+    "ordinary",
     "randomized_relu",
+    "relu_or_silu",
     "slope_of",
     "sloped_relu",
     "transformed",

@@ -152,7 +152,7 @@ TARGET static void ISA(bits_w32)(const Job *job, int64_t begin, int64_t end)
 }
 }
 
-#include "_cpu_slopes.h"
+#include "_cpu_exponential_loops.h"
 #include "_cpu_batch_norm_loops.h"
 
 static const Loop ISA(LOOPS)[OPERATIONS][DTYPES] = {
@@ -170,6 +170,8 @@ static const Loop ISA(LOOPS)[OPERATIONS][DTYPES] = {
     [SLOPE_TANH] = {ISA(slope_tanh_f16), ISA(slope_tanh_bf16), ISA(slope_tanh_f32), NULL},
     [SIDE] = {ISA(one_sided_f16), ISA(one_sided_bf16), ISA(one_sided_f32), ISA(one_sided_f64)},
     [SLOPE_SIGMOID] = {ISA(slope_sigmoid_f16), ISA(slope_sigmoid_bf16), ISA(slope_sigmoid_f32), NULL},
+    [SILU] = {ISA(relu_or_silu_f16), ISA(relu_or_silu_bf16), ISA(relu_or_silu_f32), NULL},
+    [SILU_BACK] = {ISA(relu_or_silu_backward_f16), ISA(relu_or_silu_backward_bf16), ISA(relu_or_silu_backward_f32), NULL},
 };
 
 #undef DROP_RELU

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from dropact import _random
 from dropact.kernels import cpu
@@ -81,6 +82,13 @@ def transformed() -> bool:
 def plain(x: Tensor) -> bool:
     """An ordinary tensor that no mode watches: the dispatcher would only lead to our own functions, 5 us later."""
     return type(x) is Tensor and torch._C._len_torch_dispatch_stack() == 0
+
+
+def ordinary(x: Tensor) -> Tensor:
+    """``x``, for an operation that keeps it for backward; of a tensor that waits (see deferred.py), one with values."""
+    if has_torch_function_unary(x):
+        return handle_torch_function(ordinary, (x,), x)
+    return x
 
 
 def eager_on_cpu(x: Tensor) -> bool:

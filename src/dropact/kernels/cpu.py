@@ -15,7 +15,7 @@ from torch import Tensor
 # Where the enumerations of _cpu.c are repeated.
 _DROP, _DROP_BACK, _CHOOSE, _CHOOSE_BACK, _RRELU, _RRELU_BACK, _BITS = range(7)
 _SLOPES = {"relu": 7, "tanh": 8, "sigmoid": 9}
-_SIDE = 10
+_SIDE, _SILU, _SILU_BACK = range(10, 13)
 _CODES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 
 
@@ -68,6 +68,14 @@ def choose_backward(grad: Tensor, seed: Tensor, prob: Tensor, out_a: Tensor, out
 
 def one_sided(x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
     _run(_SIDE, out, x, None, int(seed.item()), prob.item())
+
+
+def relu_or_silu(x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
+    _run(_SILU, out, x, None, int(seed.item()), prob.item())
+
+
+def relu_or_silu_backward(grad: Tensor, x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
+    _run(_SILU_BACK, out, grad, x, int(seed.item()), prob.item())
 
 
 def accelerated_backward(grad: Tensor, x: Tensor, activation: str, a: float, b: float, cap: float, out: Tensor) -> None:

@@ -165,6 +165,35 @@ def _one_sided(x_at, seed_at, prob_at, out_at, count):
 
 
 @triton.jit
+def _sigmoid_below_zero(x):
+    # of -x and of x, no exponential of a large number; whatever for positive x
+    e = tl.exp(-tl.abs(x))
+    return 1 / (1 + e), e / (1 + e)
+
+
+@triton.jit
+def _relu_or_silu(x_at, seed_at, prob_at, out_at, count, dtype: tl.constexpr):
+    begin, place, inside = _part(count)
+    x = tl.load(x_at + begin + place, mask=inside)
+    value = x.to(dtype)
+    _, sigmoid = _sigmoid_below_zero(value)
+    silu = tl.where(_chosen(_word(seed_at, begin, place), prob_at), value * sigmoid, 0.0)
+    tl.store(out_at + begin + place, tl.where(value < 0, _narrow(silu.to(dtype), x.dtype), x), mask=inside)
+
+
+@triton.jit
+def _relu_or_silu_backward(grad_at, x_at, seed_at, prob_at, out_at, count, dtype: tl.constexpr):
+    begin, place, inside = _part(count)
+    x = tl.load(x_at + begin + place, mask=inside).to(dtype)
+    grad = tl.load(grad_at + begin + place, mask=inside)
+    rest, sigmoid = _sigmoid_below_zero(x)
+    sloped = _narrow(grad.to(dtype) * (sigmoid * (1 + x * rest)), grad.dtype)
+    silu = tl.where(x < 0, sloped, grad)
+    chosen = _chosen(_word(seed_at, begin, place), prob_at)
+    tl.store(out_at + begin + place, tl.where(chosen, silu, tl.where(x <= 0, 0.0, grad)), mask=inside)
+
+
+@triton.jit
 def _choose_backward(grad_at, seed_at, prob_at, to_a_at, to_b_at, count):
     begin, place, inside = _part(count)
     grad = tl.load(grad_at + begin + place, mask=inside)
@@ -253,6 +282,14 @@ def choose(a: Tensor, b: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> Non
 
 def one_sided(x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
     _launch(_one_sided, x.numel(), x, seed, prob, out)
+
+
+def relu_or_silu(x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
+    _launch(_relu_or_silu, x.numel(), x, seed, prob, out, dtype=_computed_in(x))
+
+
+def relu_or_silu_backward(grad: Tensor, x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
+    _launch(_relu_or_silu_backward, grad.numel(), grad, x, seed, prob, out, dtype=_computed_in(x))
 
 
 def choose_backward(grad: Tensor, seed: Tensor, prob: Tensor, out_a: Tensor, out_b: Tensor) -> None:

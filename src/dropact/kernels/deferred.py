@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
+from dropact.kernels._dispatch import ordinary
 from dropact.kernels.batch_norm import BatchNorm, Drop, Moments, forward, moments
 from dropact.kernels.drop_relu import drop_relu
 
@@ -85,8 +86,8 @@ class Deferred(Tensor):
             and self._versions == _versions(self._inputs)
         )
 
-    def activated(self, drop: Drop) -> Tensor:
-        """ReLU of it, the nonlinearity dropped at random, in one pass."""
+    def computed(self, drop: Drop | None) -> Tensor:
+        """ReLU of it, the nonlinearity dropped at random, in one pass; with ``None``, itself as an ordinary tensor."""
         return BatchNorm.apply(*self._inputs, self._found, drop, None)
 
     def plus(self, other: Tensor) -> Deferred:
@@ -183,7 +184,7 @@ def _drop_relu(x: Any, seed: Tensor, drop_prob: float | Tensor, inplace: bool = 
         return NotImplemented
     if not isinstance(drop_prob, Tensor):
         drop_prob = torch.full((), drop_prob, dtype=torch.float64)
-    y = x.activated((seed, drop_prob))
+    y = x.computed((seed, drop_prob))
     return _succeed(x, y) if inplace else y
 
 
@@ -195,9 +196,14 @@ def _relu_(input: Any) -> Any:
     return _relu(input, inplace=True)
 
 
+def _ordinary(x: Any) -> Any:
+    return x.computed(None) if isinstance(x, Deferred) and x.pending else NotImplemented
+
+
 _NO_SEED, _NEVER = torch.zeros((), dtype=torch.int64), torch.zeros((), dtype=torch.float64)
 _RULES: dict[Any, Callable[..., Any]] = {
     drop_relu: _drop_relu,
+    ordinary: _ordinary,
     **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _add),
     **dict.fromkeys((Tensor.add_, Tensor.__iadd__), _add_),
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),

@@ -4,6 +4,7 @@
     randomized_relu  x where x > 0, slope * x elsewhere, slope ~ U(lower, upper)
     choose           a where its bit says "chosen", else b
     one_sided        the negative part of x where its bit says "chosen", else the positive part
+    relu_or_silu     x where x >= 0, SiLU(x) elsewhere where its bit says "chosen", else 0
     accelerated      the slope of an activation with that of a shape added, at most a cap (no random bits)
 
 Differentiable by autograd to any order, batched by vmap, traced by torch.compile and torch.export. The derivative of
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dropact._elementwise import silu_below_zero
 from dropact._random import is_chosen, random_bits_like, unit_interval
 
 
@@ -54,6 +56,11 @@ def one_sided(x: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
     return torch.where(torch.where(chosen, x >= 0, x <= 0), 0, x)
 
 
+def relu_or_silu(x: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
+    """``x`` where it is not negative, else ``SiLU(x)`` with probability ``prob``, else 0. NaN stays."""
+    return choose(silu_below_zero(x), F.relu(x), seed, prob)
+
+
 def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """By the statistics of ``x`` itself, per index of dimension 1."""
     return F.batch_norm(x, None, None, weight, bias, training=True, momentum=0.0, eps=eps)
@@ -70,6 +77,13 @@ def drop_relu_backward(grad: Tensor, y: Tensor) -> Tensor:
 def randomized_relu_backward(grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
     slope = slopes(random_bits_like(seed, y), lower, upper, y.dtype)
     return torch.where(y <= 0, (grad * slope).to(grad.dtype), grad)
+
+
+def relu_or_silu_backward(grad: Tensor, x: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
+    wide = x if x.dtype == torch.float64 else x.float()
+    sigmoid = torch.sigmoid(wide)
+    silu = torch.where(x < 0, (grad * (sigmoid * (1 + wide * torch.sigmoid(-wide)))).to(grad.dtype), grad)
+    return torch.where(is_chosen(random_bits_like(seed, x), prob), silu, torch.where(x <= 0, 0, grad))
 
 
 def choose_backward(grad: Tensor, seed: Tensor, prob: float | Tensor) -> tuple[Tensor, Tensor]:

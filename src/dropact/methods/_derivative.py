@@ -26,7 +26,9 @@ def replace_derivative(x: Tensor, f: Callable[[Tensor], Tensor], backward: Backw
     ``f`` is computed without a graph, so parameters of its own would get no gradient. ``backward`` is differentiated
     again for derivatives of higher order, which are those of a function whose derivative it is.
     """
-    return (_Batched if kernels.transformed() else _Replaced).apply(x, f, backward)
+    if kernels.transformed():
+        return _Batched.apply(x, f, backward)
+    return _Replaced.apply(kernels.ordinary(x), f, backward)
 
 
 def times(slope: Slope) -> Backward:

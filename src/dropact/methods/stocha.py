@@ -15,20 +15,10 @@ that x >= 0 passes as it is, that the draw is per element, and the default drop_
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from dropact._elementwise import silu_below_zero
 from dropact.methods.stochastic_activation import StochasticActivation, stochastic_activation
-
-
-def silu_below_zero(x: Tensor) -> Tensor:
-    """``x`` where it is not negative, else ``SiLU(x)``.
-
-    >>> silu_below_zero(torch.tensor([-1.0, 3.0]))
-    tensor([-0.2689,  3.0000])
-    """
-    return torch.where(x < 0, F.silu(x), x)
 
 
 def stocha(

@@ -8,12 +8,13 @@ What Drop-Activation, AID and StochA have in common, for functions of one's own.
                         activation f    replacement g       evaluation
     Drop-Activation     any             x                   mean            (a method of its own: fused for ReLU)
     AID                 ReLU            -ReLU(-x)           mean            (fused)
-    StochA              ReLU            SiLU where x < 0    ReLU
+    StochA              ReLU            SiLU where x < 0    ReLU            (fused)
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 
 import torch
 import torch.fx
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from dropact import kernels
 from dropact._arguments import check_broadcast, check_input, check_mask, check_probability
-from dropact._elementwise import Activation, apply, negative_part, resolve, show
+from dropact._elementwise import Activation, apply, negative_part, resolve, show, silu_below_zero
 from dropact._random import as_seed
 from dropact.methods._activation import evaluate, is_relu, same, stock, underlying
 from dropact.methods._rate import LayerWithRate
@@ -77,8 +78,8 @@ def stochastic_activation(
     if not training and evaluation is not None:
         return evaluate(evaluation, x, inplace)
 
-    if training and mask is None and is_relu(activation) and replacement is negative_part:
-        return kernels.one_sided(x, as_seed(seed, x), drop_prob, inplace)
+    if training and mask is None and is_relu(activation) and (fused := _fused(replacement)) is not None:
+        return fused(x, as_seed(seed, x), drop_prob, inplace)
     source = x.clone() if inplace else x  # the functions may keep their input for backward
     fx, gx = apply(activation, source), apply(replacement, source)
     if not training:
@@ -88,6 +89,13 @@ def stochastic_activation(
     else:
         y = torch.where(mask, gx, fx)
     return x.copy_(y) if inplace else y
+
+
+def _fused(replacement: Activation) -> Callable[..., Tensor] | None:
+    """The operation that puts ``replacement`` in place of ReLU in one pass."""
+    if replacement is negative_part:
+        return kernels.one_sided
+    return kernels.relu_or_silu if replacement is silu_below_zero else None
 
 
 class StochasticActivation(LayerWithRate):

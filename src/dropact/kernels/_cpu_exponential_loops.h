@@ -1,4 +1,5 @@
-/* The loops of _cpu.c that take no random bits: grad * min(derivative + shape, cap), for the types of up to 32 bits.
+/* The loops of _cpu.c that take an exponential, for the types of up to 32 bits: accelerated slopes, which are
+ * grad * min(derivative + shape, cap), and ReLU or SiLU by random bits.
  * Included once for each instruction set by _cpu_loops.h. Computed in float32, rounded once; equal to the definition to
  * a few units in the last place, not to the bit: no law but speed fixes the polynomial of an exponential.
  */
@@ -65,5 +66,66 @@ SLOPES(relu)
 SLOPES(tanh)
 SLOPES(sigmoid)
 
+/* ---- relu_or_silu ---- */
+
+/* exp(x) for x <= 0; whatever for others. Where exp2 is flat it is 0, as a factor may be large there. */
+TARGET INLINE float ISA(exp_below_zero)(float x)
+{
+    const float e = ISA(exp2)(LOG2_E * x);
+    return x < -87.0f ? 0.0f : e;
+}
+
+/* x * sigmoid(x), and its derivative sigmoid(x) * (1 + x * sigmoid(-x)); likewise */
+TARGET INLINE float ISA(silu)(float x)
+{
+    const float e = ISA(exp_below_zero)(x);
+    return x * (e / (1.0f + e));
+}
+TARGET INLINE float ISA(silu_slope)(float x)
+{
+    const float e = ISA(exp_below_zero)(x), r = 1.0f / (1.0f + e);
+    return e * r * MULTIPLY_ADD(x, r, 1.0f);
+}
+
+/* Below zero as an unsigned word: between -0, which is not, and -inf. There SiLU where it is chosen, else 0; the gradient
+ * of zeros passes where it is chosen. Masks, as the conditional operator on 16-bit words is not vectorised. */
+#define BELOW_ZERO(U, SIGN, INF, v) ((U)0 - (U)((U)((v) - (SIGN) - 1) < (INF)))
+#define RELU_OR_SILU(NAME, U, SIGN, INF) \
+    TARGET static void ISA(relu_or_silu_##NAME)(const Job *job, int64_t begin, int64_t end) \
+    { \
+        const Below t = below(job->p); \
+        EACH_BLOCK \
+        const U *x = (const U *)job->a + base; \
+        U *y = (U *)job->out + base; \
+        EACH_ELEMENT \
+        { \
+            const U v = x[j], silu = to_##NAME(ISA(silu)(from_##NAME(v))); \
+            const U chosen = (int32_t)word(k, (uint32_t)j) <= t.last ? (U)t.any : 0; \
+            const U negative = BELOW_ZERO(U, SIGN, INF, v); \
+            y[j] = (U)((v & (U)~negative) | (silu & chosen & negative)); \
+        } \
+    } \
+    } \
+    TARGET static void ISA(relu_or_silu_backward_##NAME)(const Job *job, int64_t begin, int64_t end) \
+    { \
+        const Below t = below(job->p); \
+        EACH_BLOCK \
+        const U *grad = (const U *)job->a + base, *x = (const U *)job->b + base; \
+        U *out = (U *)job->out + base; \
+        EACH_ELEMENT \
+        { \
+            const U g = grad[j], v = x[j], sloped = to_##NAME(from_##NAME(g) * ISA(silu_slope)(from_##NAME(v))); \
+            const U chosen = (int32_t)word(k, (uint32_t)j) <= t.last ? (U)t.any : 0; \
+            const U negative = BELOW_ZERO(U, SIGN, INF, v), zero = (U)0 - (U)((U)(v & (U)~(U)(SIGN)) == 0); \
+            out[j] = (U)((g & (U)~negative) | (sloped & negative)) & (U)(chosen | (U)~(U)(negative | zero)); \
+        } \
+    } \
+    }
+RELU_OR_SILU(f16, uint16_t, 0x8000u, 0x7C00u)
+RELU_OR_SILU(bf16, uint16_t, 0x8000u, 0x7F80u)
+RELU_OR_SILU(f32, uint32_t, 0x80000000u, 0x7F800000u)
+
+#undef BELOW_ZERO
+#undef RELU_OR_SILU
 #undef SLOPE
 #undef SLOPES
