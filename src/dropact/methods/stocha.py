@@ -32,6 +32,7 @@ def stocha(
 ) -> Tensor:
     """Apply ReLU, except where it is dropped: there the negative side is that of SiLU.
 
+    >>> import torch
     >>> x = torch.tensor([-1.0, -1.0, 3.0])
     >>> stocha(x, mask=torch.tensor([True, False, True]))
     tensor([-0.2689,  0.0000,  3.0000])
@@ -59,7 +60,7 @@ def StochA(drop_prob: float = 0.5, inplace: bool = False) -> StochasticActivatio
 
     >>> StochA(drop_prob=0.5)
     StochasticActivation(drop_prob=0.5, activation=relu, replacement=silu_below_zero, evaluation=relu)
-    >>> import dropact
+    >>> import dropact, torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     >>> receipt = dropact.convert_(model, StochA())  # or replace every ReLU of a model
 
