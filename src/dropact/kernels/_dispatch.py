@@ -102,6 +102,20 @@ def eager_on_cpu(x: Tensor) -> bool:
     )
 
 
+def has_exponential(served: ModuleType, x: Tensor) -> bool:
+    """Whether a backend has its exponential in the precision of ``x``: C has it in float32 alone."""
+    return served is not cpu or x.dtype != torch.float64
+
+
+def backend_of_backward(grad: Tensor, x: Tensor) -> ModuleType | None:
+    """The kernels for a gradient that takes an exponential and is no operator of torch; ``None`` where the torch
+    definition has to serve, also to be differentiated again, compiled or transformed."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or transformed() or not (plain(x) and plain(grad)):
+        return None
+    served = backend_for(x)
+    return served if served is not None and has_exponential(served, x) else None
+
+
 def in_place_serves(x: Tensor) -> bool:
     """Whether a kernel may write into ``x``."""
     return (

@@ -13,8 +13,16 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from dropact.kernels import cpu, reference
-from dropact.kernels._dispatch import Operator, backend_for, laid_out, on_device, ordinary, plain, transformed
+from dropact.kernels import reference
+from dropact.kernels._dispatch import (
+    Operator,
+    backend_of_backward,
+    has_exponential,
+    laid_out,
+    on_device,
+    ordinary,
+    transformed,
+)
 
 
 def relu_or_silu(x: Tensor, seed: Tensor, prob: float | Tensor, inplace: bool = False) -> Tensor:
@@ -27,12 +35,8 @@ def relu_or_silu(x: Tensor, seed: Tensor, prob: float | Tensor, inplace: bool = 
     return x.copy_(y) if inplace else y
 
 
-def _in_float32(served: ModuleType, x: Tensor) -> bool:
-    return served is cpu and x.dtype == torch.float64  # C has its exponential in float32 alone
-
-
 def _forward(served: ModuleType, x: Tensor, seed: Tensor, prob: Tensor) -> Tensor:
-    if _in_float32(served, x):
+    if not has_exponential(served, x):
         return reference.relu_or_silu(x, seed, prob)
     out = torch.empty_like(x)
     served.relu_or_silu(laid_out(x, out.stride()), seed, prob, out)
@@ -43,10 +47,8 @@ def _backward(grad: Tensor, x: Tensor, seed: Tensor, prob: Tensor) -> Tensor:
     """In the layout of the output, which is that of ``x`` or, where that one has gaps, of its copy."""
     out = torch.empty_like(x)
     grad, x = laid_out(grad, out.stride()), laid_out(x, out.stride())
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not (plain(x) and plain(grad)):
-        return reference.relu_or_silu_backward(grad, x, seed, prob)
-    served = backend_for(x)
-    if served is None or _in_float32(served, x):
+    served = backend_of_backward(grad, x)
+    if served is None:
         return reference.relu_or_silu_backward(grad, x, seed, prob)
     served.relu_or_silu_backward(grad, x, seed, prob, out)
     return out
