@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import update_readme
+import update_evidence
 from torch import nn
 
 from dropact.experiments import build_network
@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_evidence_is_what_the_records_say():
-    assert update_readme.main(ROOT, ["--check"]) in (0, None)
+    assert update_evidence.main(ROOT, ["--check"]) in (0, None)
 
 
 def test_the_index_of_results_is_what_the_records_say():

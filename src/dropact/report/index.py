@@ -15,6 +15,8 @@ from dropact.report.collect import collect
 from dropact.report.figure3 import TITLE, read_study
 from dropact.report.grids import Grid
 from dropact.report.page import bullets, document, html_table
+from dropact.report.tables import Table
+from dropact.report.verdicts import OVERVIEW, overview
 from dropact.report.words import LEGEND, reading
 
 PAGE = "index.html"
@@ -23,12 +25,13 @@ SUBTITLE = "Drop-Activation against ReLU"
 
 @dataclass(frozen=True)
 class Study:
-    """One folder of runs: the sentences about each of its tables, under their titles."""
+    """One folder of runs: the sentences about each of its tables, under their titles; two regressions have none."""
 
     name: str
     title: str
     parts: Mapping[str, Sequence[str]]
     notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "Study":
@@ -47,7 +50,7 @@ class Study:
             said = reading(table) or [f"{row.label}: {row.test.mean:.2f} % test error." for row in table.rows]
             said = [*said, *budgets.sentences(table)]
             parts[table.title] = [f"Schedule {mark}.", *said] if mark and mark not in table.title else said
-        return cls(folder.name, report.title, parts, report.notes)
+        return cls(folder.name, report.title, parts, report.notes, report.tables)
 
 
 def studies_in(folder: Path) -> list[Path]:
@@ -99,8 +102,10 @@ def index(folder: Path) -> str:
     Raises:
         RecordError: the records of one are damaged.
     """
-    body, records = "", other_records(folder)
-    for study in map(Study.read, studies_in(folder)):
+    studies, records = [Study.read(path) for path in studies_in(folder)], other_records(folder)
+    glance = overview({study.name: study.tables for study in studies})
+    body = f"<section>\n<h2>At a glance</h2>\n{html_table(glance, OVERVIEW)}</section>\n" if glance.rows else ""
+    for study in studies:
         body += f'<section>\n<h2><a href="{escape(study.name)}/report.html">{escape(study.name)}</a></h2>\n'
         body += f"<p>{escape(study.title)}</p>\n"
         for title, sentences in study.parts.items():

@@ -3,7 +3,7 @@ import json
 import pytest
 from generated import marks
 from makers import ENVIRONMENT, make_run
-from update_readme import main
+from update_evidence import main
 
 from dropact.report import collect, write_report
 
@@ -17,10 +17,16 @@ def root(tmp_path):
         make_run(tmp_path / "results" / "digits", errors=(9.0, 3.0 + seed * 1.001), seed=seed, method="drop-activation")
     write_report(collect(tmp_path / "results" / "digits"), tmp_path / "results" / "digits")
     (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nEnd\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "evidence.md").write_text("\n".join(marks("comparisons")))
     return tmp_path
 
 
-def test_the_block_is_filled_and_then_found_up_to_date(root):
+def evidence_page(root):
+    return (root / "docs" / "evidence.md").read_text()
+
+
+def test_the_blocks_are_filled_and_then_found_up_to_date(root):
     assert main(root, ["--check"]) == 1
     assert main(root, []) == 0
     text = (root / "README.md").read_text()
@@ -28,15 +34,12 @@ def test_the_block_is_filled_and_then_found_up_to_date(root):
     assert text.endswith("\n\nEnd\n")
     assert "old" not in text
     # differences −1 and −0.999: t(1) = 12.706, so the interval is 12.706 * 0.0005 on either side
+    study = "| [digits](results/digits/table.md): digits, simple-small, 2 epochs | 2 | 4.50 ± 6.35 |"
+    assert f"{study} Drop-Activation (drop_prob 0.05) −1.00 [−1.01, −0.99] | – | – |" in text
+    assert "](results/digits/comparison.svg)" in text
     line = "| Drop-Activation (drop_prob 0.05) | 2 | 4.50 ± 6.35 | −1.00 [−1.01, −0.99] | < 0.001 | "
-    for words in (
-        line,
-        " | helps |",
-        "](results/digits/table.md): 2 epochs of SGD",
-        "](results/digits/comparison.svg)",
-        "`dropact compare`",
-    ):
-        assert words in text
+    for words in (line, " | helps |", "](../results/digits/table.md): 2 epochs of SGD", "`dropact compare`"):
+        assert words in evidence_page(root)
     assert main(root, ["--check"]) == 0
 
 
@@ -49,17 +52,16 @@ def test_commands_that_differ_in_their_seeds_alone_are_one(root):
     write_report(collect(folder), folder)
     main(root, [])
     made = ("--row a", "--seeds 0-2,4 --row a", "--seeds 3 --row b")
-    assert (
-        f"Made by {', '.join(f'`dropact reproduce x {words}`' for words in made)}.\n"
-        in (root / "README.md").read_text()
-    )
+    assert f"Made by {', '.join(f'`dropact reproduce x {words}`' for words in made)}.\n" in evidence_page(root)
 
 
 def test_a_number_changed_by_hand_is_found(root, capsys):
-    main(root, [])
-    readme = root / "README.md"
-    readme.write_text(readme.read_text().replace("4.50", "4.40"))
-    assert main(root, ["--check"]) == 1
+    for place in ("README.md", "docs/evidence.md"):
+        main(root, [])
+        page = root / place
+        page.write_text(page.read_text().replace("4.50", "4.40"))
+        assert main(root, ["--check"]) == 1
+        assert capsys.readouterr().err.startswith(f"{place}: ")
     table = root / "results" / "digits" / "table.md"
     table.write_text(table.read_text().replace("4.50", "4.40"))
     assert main(root, []) == 1

@@ -1,0 +1,163 @@
+"""Fills the evidence of README.md and docs/evidence.md from the records in results/; nothing in it is typed by hand.
+
+python scripts/update_evidence.py            # rewrites the two pages
+python scripts/update_evidence.py --check    # exit status 1 if a page or a table is not what the records say
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from generated import ROOT, Pages, bench_tables, depth_costs, machine, throughput, update, whole
+
+from dropact.cli.parser import seeds
+from dropact.experiments.errors import RecordError
+from dropact.report import Report, Table, collect, verdicts
+from dropact.report.figure3 import TITLE, read_study
+from dropact.report.grids import Grid
+from dropact.report.tables import seed_ranges
+from dropact.report.text import markdown, markdown_table
+from dropact.report.words import LEGEND, all_seeds, mean_and_interval, probability, setting_sentence, signed_interval
+
+Reports = Mapping[str, Report]  # by the name of the folder in results/
+
+
+def reports_in(root: Path) -> Reports:
+    """Every folder of results/ that holds runs.
+
+    Raises:
+        RecordError: records are damaged, or a committed table is not what they say.
+    """
+    found = {}
+    for folder in sorted(path.parent for path in (root / "results").glob("*/runs")):
+        report, table = collect(folder), folder / "table.md"
+        if not table.exists() or table.read_text(encoding="utf-8") != markdown(report):
+            place = folder.relative_to(root).as_posix()
+            raise RecordError(f"{place}/table.md is not what its records say: run `dropact report {place}`")
+        found[folder.name] = report
+    return found
+
+
+def _line(study: str, table: Table, one: verdicts.Comparison) -> list[str]:
+    detectable = "–" if one.difference.detectable is None else f"{one.difference.detectable:.2f}"
+    numbers = (str(one.difference.n), mean_and_interval(one.base), signed_interval(one.difference))
+    return [f"{study}, {table.title}", one.label, *numbers, probability(one.corrected), detectable, one.verdict]
+
+
+def _sittings_joined(commands: Iterable[str]) -> list[str]:
+    """The commands, those that differ in their seeds alone as one: what was run in sittings is made again at once.
+
+    >>> _sittings_joined(["x --seeds 0-2 --out y", "x --seeds 4 --out y", "x --seeds 5-6 --out y", "z --seeds 3"])
+    ['x --seeds 0-3,5-6 --out y', 'z --seeds 3']
+    """
+    sittings: dict[tuple[str, str], set[str]] = {}
+    for command in commands:
+        before, name, rest = command.partition(" --seeds ")
+        value, gap, after = rest.partition(" ")
+        sittings.setdefault((before + name, gap + after), set()).add(value)
+    joined = []
+    for (before, after), values in sittings.items():
+        one = values.pop() if len(values) == 1 else seed_ranges(sorted({n for text in values for n in seeds(text)}))
+        joined.append(f"{before}{one}{after}")
+    return sorted(joined)
+
+
+def _about(study: str, report: Report) -> str:
+    """How a study was trained, what else one must know, and the command that makes it again."""
+    settings = " ".join(dict.fromkeys(setting_sentence(table.setting, all_seeds(table)) for table in report.tables))
+    errors = [row.train.mean for table in report.tables for row in table.rows]
+    train = f"Train error {min(errors):.1f} to {max(errors):.1f} %."
+    notes = " ".join(note for note in report.notes if note.startswith("Data: "))
+    words = ", ".join(f"`{command}`" for command in _sittings_joined(str(e["command"]) for e in report.environments))
+    return f"* {study}: {settings} {train} {notes} Made by {words}.".replace("  ", " ")
+
+
+def accuracy(reports: Reports, root: Path) -> str:
+    """What helped and what did not, a line per study, and the picture of the one with the most methods."""
+    if not reports:
+        return ""
+    studies = {f"[{name}](results/{name}/table.md)": report.tables for name, report in reports.items()}
+    parts = [
+        "**What helped, and what did not**",
+        markdown_table(verdicts.overview(studies)),
+        verdicts.OVERVIEW,
+    ]
+    if (root / "results" / "figure3" / "figure3.json").exists():
+        parts.append(f"[{TITLE}](results/figure3/table.md), root mean square distance in evaluation:")
+        parts.append("\n".join(f"* {sentence}" for sentence in read_study(root / "results" / "figure3").sentences()))
+    name, table = max(
+        ((name, table) for name, report in reports.items() for table in report.tables),
+        key=lambda pair: len({row.method for row in pair[1].rows}),
+    )
+    parts.append(f"![Test error and difference to the baseline: {table.title}](results/{name}/comparison.svg)")
+    return "\n\n".join(parts)
+
+
+def every_comparison(reports: Reports) -> str:
+    """Every comparison of every study, then how each study was trained and the command that makes it again."""
+    if not reports:
+        return "None recorded yet."
+    headings = ("Study", "Method", "n", "Baseline (%)", "Difference (points)", "p, corrected", "Detectable", "Shown")
+    names = {name: f"[{name}](../results/{name}/table.md)" for name in reports}
+    lines = [
+        _line(names[name], table, one)
+        for name, report in reports.items()
+        for table in report.tables
+        for one in verdicts.comparisons(table)
+    ]
+    about = "\n".join(_about(names[name], report) for name, report in reports.items())
+    return "\n\n".join([markdown_table(Grid(headings, lines)), LEGEND, about])
+
+
+def front_page(reports: Reports, root: Path) -> str:
+    """Accuracy, then time."""
+    blocks = [accuracy(reports, root), speed(root)]
+    if steps := depth_costs(root):
+        blocks.append(f"**A training step with stochastic depth, as a ratio to the plain network's**\n\n{steps}")
+    if rates := throughput(root):
+        blocks.append(
+            f"**Training from end to end**, beside the usual recipe of PIL images and a DataLoader\n\n{rates}"
+        )
+    return "\n\n".join(filter(None, blocks))
+
+
+def speed(root: Path) -> str:
+    """The benchmark records, a table for each device: forward + backward, and whole steps, as ratios to ReLU's."""
+    tables = [
+        (table, environment)
+        for table, environment in bench_tables(root)
+        if table["layout"] == "contiguous" or "step" in table["what"]
+    ]
+    devices = dict.fromkeys(environment["device"] for _, environment in tables)
+    return "\n\n".join(_speed([(t, e) for t, e in tables if e["device"] == device]) for device in devices)
+
+
+def _speed(tables: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    names = dict.fromkeys(row["label"] for table, _ in tables for row in table["rows"])
+    lines = ["**Time, as a ratio to ReLU's** (medians over interleaved rounds, 95 % interval)", ""]
+    lines.append(f"| what | {' | '.join(names)} |")
+    lines.append(f"|---|{'---:|' * len(names)}")
+    for table, _ in tables:
+        cells = {row["label"]: whole(row).shown for row in table["rows"]}
+        shown = (cells.get(name, "") for name in names)
+        lines.append(f"| {table['what']}, {table['mode']}, {table['dtype']}, {table['shape']} | {' | '.join(shown)} |")
+    where = {machine(e) for _, e in tables}
+    commands = ", ".join(dict.fromkeys(f"`{e['command']}`" for _, e in tables))
+    return "\n".join([*lines, "", f"On {'; '.join(sorted(where))}. Made by {commands}."])
+
+
+def pages(root: Path) -> Pages:
+    reports = reports_in(root)
+    return {
+        "README.md": {"evidence": front_page(reports, root)},
+        "docs/evidence.md": {"comparisons": every_comparison(reports)},
+    }
+
+
+def main(root: Path = ROOT, argv: list[str] | None = None) -> int:
+    return update(pages, root, argv, __file__, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

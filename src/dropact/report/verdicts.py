@@ -1,0 +1,107 @@
+"""What every comparison of a table shows at a glance: it helps, it costs, or neither is shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from dropact.experiments.statistics import ALPHA, Summary
+from dropact.report import budgets
+from dropact.report.grids import Grid
+from dropact.report.tables import Table
+from dropact.report.words import mean_and_interval, signed_interval
+
+HELPS, COSTS, UNSHOWN = "helps", "costs", "none shown"
+MANY = 4  # so many neighbours of one kind are a sweep, of which a line of the overview gives the two ends
+OVERVIEW = (
+    "Test error in percent; differences in points with their 95 % intervals, paired by seed, below zero is better. "
+    "Helps and costs: p is below 0.05 by the paired t-test, corrected by Holm for all comparisons of that table. Of "
+    "four or more values of one option side by side, the first and the last are given."
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method with what it is compared with, on the same seeds.
+
+    Attributes:
+        kind: what a sweep of one option has in common.
+        base: the test error of what it is compared with.
+        corrected: the p-value by Holm; None without a test.
+    """
+
+    kind: str
+    label: str
+    base: Summary
+    difference: Summary
+    corrected: float | None
+
+    @property
+    def verdict(self) -> str:
+        if self.corrected is None or self.corrected >= ALPHA:
+            return UNSHOWN
+        return HELPS if self.difference.mean < 0 else COSTS
+
+    @property
+    def shown(self) -> str:
+        return f"{self.label} {signed_interval(self.difference)}"
+
+
+def comparisons(table: Table) -> list[Comparison]:
+    """With the baseline, or a combination with itself without its last part; profiles of survival rates with uniform
+    ones at the same budget instead, where the table has them."""
+    if pairs := budgets.against_uniform(table):
+        uniform = budgets.profiles(table)[budgets.UNIFORM]
+        return [
+            Comparison(
+                pair.profile,
+                f"survival rates {budgets.PROFILES[pair.profile][1]} against uniform, budget {pair.budget:g}",
+                uniform[pair.budget].test,
+                pair.difference,
+                pair.corrected,
+            )
+            for pair in sorted(pairs, key=lambda pair: (pair.profile, pair.budget))
+        ]
+    tests = {row.label: row.test for row in table.rows}
+    return [
+        Comparison(row.method, row.label, tests[row.reference], row.difference, row.corrected)
+        for row in table.rows
+        if row.difference is not None and row.reference in tests
+    ]
+
+
+def overview(studies: Mapping[str, Sequence[Table]]) -> Grid:
+    """One line per table of every study, the comparisons in the column of what they show.
+
+    Args:
+        studies: the tables of each, by what it is called.
+    """
+    lines = []
+    for name, tables in studies.items():
+        for table in tables:
+            found = comparisons(table)
+            if not found:
+                continue
+            counts = sorted({one.difference.n for one in found})
+            n = "-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+            cells = (_listed([one for one in found if one.verdict == verdict]) for verdict in (HELPS, COSTS, UNSHOWN))
+            lines.append([f"{name}: {table.title}", n, _base(found), *cells])
+    return Grid(["Study", "n", "Compared with (%)", "Helps", "Costs", "Neither is shown"], lines)
+
+
+def _base(found: Sequence[Comparison]) -> str:
+    bases = sorted({one.base for one in found}, key=lambda base: base.mean)
+    if len(bases) == 1:
+        return mean_and_interval(bases[0])
+    return f"{bases[0].mean:.2f} to {bases[-1].mean:.2f}"
+
+
+def _listed(found: Sequence[Comparison]) -> str:
+    """Each in words; of a sweep the ends."""
+    said = []
+    for _, group in groupby(found, key=lambda one: one.kind):
+        alike = list(group)
+        if len(alike) < MANY:
+            said += [one.shown for one in alike]
+        else:
+            said.append(f"{alike[0].shown} to {alike[-1].shown} ({len(alike)} values)")
+    return "; ".join(said) or "–"
