@@ -120,23 +120,3 @@ def test_a_schedule_between_forward_and_backward_does_not_move_the_mask():
     layer.drop_prob = 0.9
     y.sum().backward()
     assert torch.equal((x.grad != 0) & (x < 0), (y != 0) & (x < 0))
-
-
-@pytest.mark.parametrize(("layer", "codes"), [(dropact.StochA(0.4), [11, 12]), (dropact.GAAF("relu"), [7])], ids=str)
-def test_behind_a_fused_batch_norm_the_kernels_serve_too(layer, codes, monkeypatch):
-    """What waits for its values is kept as an ordinary tensor, which a kernel can read in backward."""
-    if cpu.extension is None:
-        pytest.skip("no C extension")
-    model = torch.nn.Sequential(torch.nn.BatchNorm2d(16), layer)
-    x = torch.randn(4, 16, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
-    results, calls = [], watched(monkeypatch)
-    for fuse in (False, True):
-        if fuse:
-            dropact.fuse_(model)
-        calls.clear()
-        torch.manual_seed(1)
-        y = model(x)
-        (to_x,) = torch.autograd.grad(y.square().sum(), x)
-        assert calls == codes
-        results.append((y.detach(), to_x))
-    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4)
