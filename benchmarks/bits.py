@@ -1,6 +1,6 @@
 """The stream of mask bits, for a battery of randomness tests to read.
 
-    python benchmarks/bits.py | dieharder -g 200 -a
+    python benchmarks/bits.py | dieharder -g 200 -d 100    # battery.py runs all tests
 
 Writes 32-bit words to standard output without end: those of tensors of 2**20 elements, one after the other, under the
 seeds 0, 1, 2, ... . Neighbouring seeds are the hard case; in training the seeds themselves are random. The words come
