@@ -1,6 +1,6 @@
 """What conversion takes, and what a converted call of a function costs in a training step.
 
-    python benchmarks/conversion.py [--rounds 30]
+    python benchmarks/conversion.py --json results/bench/cpu-conversion.json
 
 One thread, float32, ratios of interleaved rounds. A first conversion reads sources, later ones know them. The step is
 forward and backward of a ResNet-20, batch 32, whose blocks call activation modules or functions. "Under a mode" is the
@@ -9,9 +9,14 @@ pass it on.
 """
 
 import argparse
+import json
+import sys
 import time
+from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,8 +25,12 @@ from torch.overrides import TorchFunctionMode
 from torchvision.models import inception_v3, resnet50
 
 import dropact
-from dropact.bench.ratios import compare
+from dropact.bench.machine import Watch, environment, noise
+from dropact.bench.ratios import compare, spread
 from dropact.bench.timing import Contestant, Effort, Mark, WallClock, interleave
+from dropact.experiments.files import write_text
+
+FORMAT = "dropact conversion 1"
 
 
 class Block(nn.Module):
@@ -106,50 +115,53 @@ def conversion(build, size: int) -> dict[str, Contestant]:
     }
 
 
-def report(title: str, contestants: dict[str, Contestant], rounds: int) -> None:
-    samples = interleave(contestants, WallClock(), {"all": (0, 1)}, Effort(rounds, seconds=120))
-    baseline, *_ = samples
-    print(f"\n{title}")
-    for name, parts in samples.items():
-        figure = compare(parts["all"], samples[baseline]["all"])
-        spread = f"{figure.ratio:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
-        print(f"  {name:<36} {spread:<24} {figure.microseconds / 1e3:8.1f} ms")
+def table(title: str, contestants: dict[str, Contestant], rounds: int) -> dict[str, Any]:
+    """Times and ratios to the first contestant's."""
+    with Watch() as watch:
+        samples = interleave(contestants, WallClock(), {"all": (0, 1)}, Effort(rounds, seconds=120))
+    seconds = {name: parts["all"] for name, parts in samples.items()}
+    first = next(iter(seconds.values()))
+    doubts = noise(watch.others, spread(first))
+    rows = [{"name": name, **asdict(compare(own, first))} for name, own in seconds.items()]
+    print(f"\n{title}{''.join(f' NOISY: {doubt}' for doubt in doubts)}")
+    for row in rows:
+        within = f"{row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        print(f"  {row['name']:<36} {within:<24} {row['microseconds'] / 1e3:8.1f} ms")
+    return {"title": title, "rounds": len(first), "noise": doubts, "rows": rows}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--json", type=Path, help="file for the record")
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, one thread, at most {rounds} rounds; ratios to the first row")
+    about = environment("cpu", " ".join(["python benchmarks/conversion.py", *argv]))
+    tables, first_seconds = [], {}
     for build, size in ((resnet50, 224), (partial(inception_v3, init_weights=False), 299)):
-        start = time.perf_counter()
         model = build()
         built = time.perf_counter()
         dropact.convert_(model, dropact.DropActivation(0.05))
-        first = time.perf_counter() - built
         name = type(model).__name__
-        print(f"{name}: built in {built - start:.2f} s, converted for the first time in {first:.2f} s")
-        report(f"conversion of a {name}", conversion(build, size), rounds)
-    report(
-        "training step, Drop-Activation",
-        {
-            "modules": step(network(Modules, converted=True)),
-            "functions": step(network(Functions, converted=True)),
-            "modules, again": step(network(Modules, converted=True)),
-        },
-        rounds,
-    )
-    report(
-        "training step, ReLU",
-        {
-            "functions": step(network(Functions, converted=False)),
-            "functions under a mode": step(network(UnderMode, converted=False)),
-            "modules": step(network(Modules, converted=False)),
-        },
-        rounds,
-    )
+        first_seconds[name] = time.perf_counter() - built
+        print(f"{name}: converted for the first time in {first_seconds[name]:.3f} s")
+        tables.append(table(f"conversion of a {name}", conversion(build, size), args.rounds))
+    blocks = {
+        "modules": step(network(Modules, converted=True)),
+        "functions": step(network(Functions, converted=True)),
+        "modules, again": step(network(Modules, converted=True)),
+    }
+    tables.append(table("training step, Drop-Activation", blocks, args.rounds))
+    blocks = {
+        "functions": step(network(Functions, converted=False)),
+        "functions under a mode": step(network(UnderMode, converted=False)),
+        "modules": step(network(Modules, converted=False)),
+    }
+    tables.append(table("training step, ReLU", blocks, args.rounds))
+    if args.json:
+        record = {"format": FORMAT, "environment": about, "first_seconds": first_seconds, "tables": tables}
+        write_text(args.json, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Fills what is measured on the method cards and on docs/differences.md from the records under results/.
+"""Fills what is measured on the method cards and on other pages of docs/ from the records under results/.
 
 python scripts/update_pages.py            # rewrites the pages
 python scripts/update_pages.py --check    # exit status 1 if a page is not what the records say
@@ -9,6 +9,7 @@ A card takes part when it has the marks of the two blocks (`effects:begin` and s
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import depth_regression
 import gaaf_argument
-from generated import ROOT, Blocks, Pages, bench_tables, depth_costs, update, whole
+from generated import ROOT, Blocks, Pages, bench_tables, benchmarks, depth_costs, figure, made_by, update, whole
 
 from dropact.experiments.methods import parts_of
 from dropact.report import Report, budgets, collect
@@ -28,6 +29,7 @@ from dropact.report.words import difference, mean_and_interval, probability
 ARGUMENT = "results/gaaf-mnist/argument.json"
 REGRESSION = "results/depth-regression/regression.json"
 DIFFERENCES = "results/differences/differences.json"
+BATTERY = "results/randomness/battery.json"
 Tables = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # each with its environment
 
 
@@ -204,6 +206,40 @@ def blocks_of_differences(root: Path, reports: Mapping[str, Report], tables: Tab
     }
 
 
+def conversion(root: Path) -> str:
+    """What converting a model takes, and a training step with converted calls."""
+    said = []
+    for record in benchmarks(root, "dropact conversion 1"):
+        rows = [
+            (f"{table['title']}: {row['name']}", f"{row['microseconds'] / 1e3:.1f}", figure(row).shown)
+            for table in record["tables"]
+            for row in table["rows"]
+        ]
+        first = ", ".join(f"{name} {1e3 * seconds:.0f} ms" for name, seconds in record["first_seconds"].items())
+        said.append(markdown_table(Grid(("What", "Median (ms)", "As a ratio to the first, 95 % interval"), rows)))
+        said.append(f"The first time, when sources are read: {first}. {made_by(record['environment'])}")
+    return "\n\n".join(said)
+
+
+def battery(root: Path) -> str:
+    """What dieharder says of the mask bits, and at greater length of what it doubted."""
+    record = json.loads((root / BATTERY).read_text(encoding="utf-8"))
+    found = [row for times in record["tests"].values() for row in times[0]]
+    counts = Counter(row["assessment"] for row in found)
+    lines = []
+    for times in record["tests"].values():
+        for made in zip(*times, strict=True):  # one p-value at every length
+            if any(row["assessment"] != "passed" for row in made):
+                cells = [f"{row['p']:.4f}, {row['assessment']}" for row in made]
+                lines.append([f"{made[0]['test']} {made[0]['n']}", *cells, *["–"] * (3 - len(cells))])
+    said = ", ".join(f"{counts[word]} {word}" for word in ("passed", "weak", "failed"))
+    parts = [f"{len(found)} p-values, {said}."]
+    if lines:
+        parts.append(markdown_table(Grid(("Weak or failed at any length", "p", "4 times as long", "16 times"), lines)))
+    commands = ", ".join(dict.fromkeys(f"`{made['command']}`" for made in record["environments"]))
+    return "\n\n".join([*parts, f"Made by {commands}, dieharder {record['dieharder']}; [record](../{BATTERY})."])
+
+
 def pages(root: Path) -> Pages:
     """Every page as the records have it."""
     tables = bench_tables(root)
@@ -219,7 +255,12 @@ def pages(root: Path) -> Pages:
         for name, card in CARDS.items()
     }
     cards["docs/methods/gaaf.md"] = {**cards["docs/methods/gaaf.md"], "argument": argument(root)}
-    return {**cards, "docs/differences.md": blocks_of_differences(root, reports, tables)}
+    return {
+        **cards,
+        "docs/differences.md": blocks_of_differences(root, reports, tables),
+        "docs/conversion.md": {"costs": conversion(root)},
+        "docs/randomness.md": {"battery": battery(root)},
+    }
 
 
 def main(root: Path = ROOT, argv: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """Are the masks what they claim to be: right rate, nothing in common with their shifts or with those of other seeds.
 
 z-tests on fixed seeds at |z| < 5.5: a false alarm in 4e-8 of them, so in fewer than 1e-4 of all runs with other seeds.
-The battery of `benchmarks/bits.py` looks at the same words; `benchmarks/battery.py` runs it; its record is in `docs/randomness.md`.
+The battery of `benchmarks/battery.py` looks at the same words; its record is in `docs/randomness.md`.
 """
 
 import pytest
