@@ -4,8 +4,8 @@
 
 The stream is that of bits.py, from its start for every test. A test with a p-value that dieharder calls weak or failed
 is made again on a stream of four times the length, and once more: a defect is then the clearer, and chance is gone. The
-same command goes on where it was stopped. The tests 5, 6, 7 and 14 are left out: dieharder's own list calls them suspect
-or wrong.
+same command goes on where it was stopped. The tests 5, 6, 7 and 14 are left out: dieharder's own list calls them
+suspect or wrong.
 """
 
 import argparse
