@@ -138,14 +138,14 @@ def main(argv: list[str]) -> None:
     torch.set_num_threads(1)
     about = environment("cpu", " ".join(["python benchmarks/conversion.py", *argv]))
     tables, first_seconds = [], {}
-    for build, size in ((resnet50, 224), (partial(inception_v3, init_weights=False), 299)):
+    networks = {"resnet50": (resnet50, 224), "inception_v3": (partial(inception_v3, init_weights=False), 299)}
+    for name, (build, size) in networks.items():
         model = build()
         built = time.perf_counter()
         dropact.convert_(model, dropact.DropActivation(0.05))
-        name = type(model).__name__
         first_seconds[name] = time.perf_counter() - built
         print(f"{name}: converted for the first time in {first_seconds[name]:.3f} s")
-        tables.append(table(f"conversion of a {name}", conversion(build, size), args.rounds))
+        tables.append(table(f"conversion of torchvision's {name}", conversion(build, size), args.rounds))
     blocks = {
         "modules": step(network(Modules, converted=True)),
         "functions": step(network(Functions, converted=True)),
