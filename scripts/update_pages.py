@@ -68,7 +68,7 @@ def effects(card: Card, reports: Mapping[str, Report], root: Path) -> str:
                 if card.method and card.method in parts_of(row.method) and row.difference is not None:
                     plain = mean_and_interval(baseline.test) if baseline else "–"
                     numbers = (str(row.test.n), plain, mean_and_interval(row.test), difference(row))
-                    setting = f"[{table.title}](../../{place}/table.md): {row.label}"
+                    setting = f"[{Path(place).name}](../../{place}/table.md), {table.title}: {row.label}"
                     rows.append((setting, *numbers, probability(row.corrected)))
     headings = ("Setting", "n", "Baseline (%)", "With it (%)", "Difference (points)", "p, corrected")
     said = [markdown_table(Grid(headings, rows))] if rows else []
@@ -173,7 +173,10 @@ def randomized_relu(rows: Sequence[Mapping[str, Any]]) -> str:
 def epochs(reports: Mapping[str, Report]) -> str:
     """What reporting the best test epoch instead of the last would claim."""
     cells = [
-        (f"[{table.title}](../{place}/table.md): {row.label}", *map(mean_and_interval, (row.test, row.best)))
+        (
+            f"[{Path(place).name}](../{place}/table.md), {table.title}: {row.label}",
+            *map(mean_and_interval, (row.test, row.best)),
+        )
         for place, report in reports.items()
         for table in report.tables
         for row in table.rows
