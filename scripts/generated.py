@@ -3,18 +3,21 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import nan
 from pathlib import Path
 from typing import Any
 
 from dropact.bench import FORMAT, Figure
+from dropact.report import Report, collect
+from dropact.report.figure3 import read_study
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 Blocks = Mapping[str, str]  # the text of each block by the name in its marks
 Pages = Mapping[str, Blocks]  # by the page's path from the root
+Reports = Mapping[str, Report]  # by the name of the folder in results/
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -76,6 +79,28 @@ def _stale(pages: Pages, root: Path) -> dict[str, str]:
         if page != wanted:
             found[place] = wanted
     return found
+
+
+def reports_in(root: Path) -> Reports:
+    """Every folder of results/ that holds runs.
+
+    Raises:
+        RecordError: records are damaged.
+    """
+    return {runs.parent.name: collect(runs.parent) for runs in sorted((root / "results").glob("*/runs"))}
+
+
+def regressions(root: Path) -> str:
+    """What Figure 3's two regressions show, as a list; nothing where they are not recorded."""
+    folder = root / "results" / "figure3"
+    if not (folder / "figure3.json").exists():
+        return ""
+    return "\n".join(f"* {sentence}" for sentence in read_study(folder).sentences())
+
+
+def commands(environments: Iterable[Mapping[str, Any]]) -> str:
+    """Each command once, as code."""
+    return ", ".join(dict.fromkeys(f"`{made['command']}`" for made in environments))
 
 
 def benchmarks(root: Path, form: str) -> list[dict[str, Any]]:

@@ -5,38 +5,48 @@ python scripts/update_evidence.py --check    # exit status 1 if a page or a tabl
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from generated import ROOT, Pages, bench_tables, depth_costs, machine, throughput, update, whole
+from generated import (
+    ROOT,
+    Pages,
+    Reports,
+    bench_tables,
+    commands,
+    depth_costs,
+    machine,
+    regressions,
+    reports_in,
+    throughput,
+    update,
+    whole,
+)
 
 from dropact.cli.parser import seeds
 from dropact.experiments.errors import RecordError
-from dropact.report import Report, Table, collect, verdicts
-from dropact.report.figure3 import TITLE, read_study
+from dropact.report import Report, Table, verdicts
+from dropact.report.figure3 import TITLE
 from dropact.report.grids import Grid
 from dropact.report.tables import seed_ranges
 from dropact.report.text import markdown, markdown_table
 from dropact.report.words import LEGEND, all_seeds, mean_and_interval, probability, setting_sentence, signed_interval
 
-Reports = Mapping[str, Report]  # by the name of the folder in results/
 
-
-def reports_in(root: Path) -> Reports:
-    """Every folder of results/ that holds runs.
+def checked(reports: Reports, root: Path) -> Reports:
+    """`reports`.
 
     Raises:
-        RecordError: records are damaged, or a committed table is not what they say.
+        RecordError: a committed table is not what its records say.
     """
-    found = {}
-    for folder in sorted(path.parent for path in (root / "results").glob("*/runs")):
-        report, table = collect(folder), folder / "table.md"
+    for name, report in reports.items():
+        table = root / "results" / name / "table.md"
         if not table.exists() or table.read_text(encoding="utf-8") != markdown(report):
-            place = folder.relative_to(root).as_posix()
-            raise RecordError(f"{place}/table.md is not what its records say: run `dropact report {place}`")
-        found[folder.name] = report
-    return found
+            raise RecordError(
+                f"results/{name}/table.md is not what its records say: run `dropact report results/{name}`"
+            )
+    return reports
 
 
 def _line(study: str, table: Table, one: verdicts.Comparison) -> list[str]:
@@ -83,9 +93,8 @@ def accuracy(reports: Reports, root: Path) -> str:
         markdown_table(verdicts.overview(studies)),
         verdicts.OVERVIEW,
     ]
-    if (root / "results" / "figure3" / "figure3.json").exists():
-        parts.append(f"[{TITLE}](results/figure3/table.md), root mean square distance in evaluation:")
-        parts.append("\n".join(f"* {sentence}" for sentence in read_study(root / "results" / "figure3").sentences()))
+    if said := regressions(root):
+        parts += [f"[{TITLE}](results/figure3/table.md), root mean square distance in evaluation:", said]
     name, table = max(
         ((name, table) for name, report in reports.items() for table in report.tables),
         key=lambda pair: len({row.method for row in pair[1].rows}),
@@ -143,12 +152,12 @@ def _speed(tables: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
         shown = (cells.get(name, "") for name in names)
         lines.append(f"| {table['what']}, {table['mode']}, {table['dtype']}, {table['shape']} | {' | '.join(shown)} |")
     where = {machine(e) for _, e in tables}
-    commands = ", ".join(dict.fromkeys(f"`{e['command']}`" for _, e in tables))
-    return "\n".join([*lines, "", f"On {'; '.join(sorted(where))}. Made by {commands}."])
+    made = commands(environment for _, environment in tables)
+    return "\n".join([*lines, "", f"On {'; '.join(sorted(where))}. Made by {made}."])
 
 
 def pages(root: Path) -> Pages:
-    reports = reports_in(root)
+    reports = checked(reports_in(root), root)
     return {
         "README.md": {"evidence": front_page(reports, root)},
         "docs/evidence.md": {"comparisons": every_comparison(reports)},

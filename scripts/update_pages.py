@@ -17,11 +17,25 @@ from typing import Any
 
 import depth_regression
 import gaaf_argument
-from generated import ROOT, Blocks, Pages, bench_tables, benchmarks, depth_costs, figure, made_by, update, whole
+from generated import (
+    ROOT,
+    Blocks,
+    Pages,
+    Reports,
+    bench_tables,
+    benchmarks,
+    commands,
+    depth_costs,
+    figure,
+    made_by,
+    regressions,
+    reports_in,
+    update,
+    whole,
+)
 
 from dropact.experiments.methods import parts_of
-from dropact.report import Report, budgets, collect
-from dropact.report.figure3 import read_study
+from dropact.report import budgets
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_table
 from dropact.report.words import difference, mean_and_interval, probability
@@ -58,23 +72,23 @@ CARDS: Mapping[str, Card] = {
 PRIMITIVES = ("stochastic-activation",)  # pages of what methods are made of: nobody's method, nothing to measure
 
 
-def effects(card: Card, reports: Mapping[str, Report], root: Path) -> str:
+def effects(card: Card, reports: Reports, root: Path) -> str:
     """Every comparison of the method with a baseline, under every setting recorded."""
     rows = []
-    for place, report in reports.items():
+    for name, report in reports.items():
         for table in report.tables:
             baseline = next((row for row in table.rows if row.difference is None), None)
             for row in table.rows:
                 if card.method and card.method in parts_of(row.method) and row.difference is not None:
                     plain = mean_and_interval(baseline.test) if baseline else "–"
                     numbers = (str(row.test.n), plain, mean_and_interval(row.test), difference(row))
-                    setting = f"[{Path(place).name}](../../{place}/table.md), {table.title}: {row.label}"
+                    setting = f"[{name}](../../results/{name}/table.md), {table.title}: {row.label}"
                     rows.append((setting, *numbers, probability(row.corrected)))
     headings = ("Setting", "n", "Baseline (%)", "With it (%)", "Difference (points)", "p, corrected")
     said = [markdown_table(Grid(headings, rows))] if rows else []
-    if card.method == "drop-activation" and (root / "results" / "figure3" / "figure3.json").exists():
+    if card.method == "drop-activation" and (listed := regressions(root)):
         said.append("Regression, [Figure 3](../../results/figure3/table.md): root mean square distance to the truth.")
-        said.append(bulleted(read_study(root / "results" / "figure3").sentences()))
+        said.append(listed)
     if card.method == "stochastic-depth":
         said += equal_budgets(reports)
         if (record := root / REGRESSION).exists():
@@ -84,24 +98,25 @@ def effects(card: Card, reports: Mapping[str, Report], root: Path) -> str:
     return "\n\n".join(said) if said else "None recorded yet."
 
 
-def equal_budgets(reports: Mapping[str, Report]) -> list[str]:
+def equal_budgets(reports: Reports) -> list[str]:
     """Every table with profiles of survival rates: these at equal budgets, and in words."""
     said = []
-    for place, report in reports.items():
+    for name, report in reports.items():
         for table in report.tables:
             if (equal := budgets.grid(table)) is not None:
-                said.append(f"[{table.title}](../../{place}/table.md), profiles of survival rates at equal budgets:")
+                said.append(
+                    f"[{table.title}](../../results/{name}/table.md), profiles of survival rates at equal budgets:"
+                )
                 said += [markdown_table(equal), budgets.CAPTION, bulleted(budgets.sentences(table))]
     return said
 
 
 def regression(record: Mapping[str, Any]) -> str:
     """The toy regression: errors and differences, and the command."""
-    commands = ", ".join(dict.fromkeys(f"`{made['command']}`" for made in record["environments"]))
     return (
         "Toy regression, a network of 16 residual branches: root mean square distance to the true function in "
         f"evaluation, differences paired by seed, p by Holm over this table.\n\n{depth_regression.page(record)}\n\n"
-        f"Made by {commands}; [record](../../{REGRESSION})."
+        f"Made by {commands(record['environments'])}; [record](../../{REGRESSION})."
     )
 
 
@@ -170,14 +185,14 @@ def randomized_relu(rows: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(Grid(("Operation", "channels_last kept", "works under vmap"), cells))
 
 
-def epochs(reports: Mapping[str, Report]) -> str:
+def epochs(reports: Reports) -> str:
     """What reporting the best test epoch instead of the last would claim."""
     cells = [
         (
-            f"[{Path(place).name}](../{place}/table.md), {table.title}: {row.label}",
+            f"[{name}](../results/{name}/table.md), {table.title}: {row.label}",
             *map(mean_and_interval, (row.test, row.best)),
         )
-        for place, report in reports.items()
+        for name, report in reports.items()
         for table in report.tables
         for row in table.rows
     ]
@@ -197,7 +212,7 @@ def arithmetic(tables: Tables) -> str:
     return markdown_table(Grid(headings, cells))
 
 
-def blocks_of_differences(root: Path, reports: Mapping[str, Report], tables: Tables) -> Blocks:
+def blocks_of_differences(root: Path, reports: Reports, tables: Tables) -> Blocks:
     parts = json.loads((root / DIFFERENCES).read_text(encoding="utf-8"))["parts"]
     return {
         "call-sites": call_sites(parts["call-sites"]),
@@ -239,17 +254,14 @@ def battery(root: Path) -> str:
     parts = [f"{len(found)} p-values, {said}."]
     if lines:
         parts.append(markdown_table(Grid(("Weak or failed at any length", "p", "4 times as long", "16 times"), lines)))
-    commands = ", ".join(dict.fromkeys(f"`{made['command']}`" for made in record["environments"]))
-    return "\n\n".join([*parts, f"Made by {commands}, dieharder {record['dieharder']}; [record](../{BATTERY})."])
+    made = commands(record["environments"])
+    return "\n\n".join([*parts, f"Made by {made}, dieharder {record['dieharder']}; [record](../{BATTERY})."])
 
 
 def pages(root: Path) -> Pages:
     """Every page as the records have it."""
     tables = bench_tables(root)
-    reports = {
-        folder.relative_to(root).as_posix(): collect(folder)
-        for folder in sorted(path.parent for path in (root / "results").glob("*/runs"))
-    }
+    reports = reports_in(root)
     cards = {
         f"docs/methods/{name}.md": {
             "effects": effects(card, reports, root),

@@ -10,13 +10,11 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "battery.py"
 NAMES = ("first", "second", "third")
 
 
-@pytest.fixture
-def battery(monkeypatch):
+@pytest.fixture(scope="module")
+def battery():
     spec = importlib.util.spec_from_file_location("battery", PATH)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "TESTS", NAMES)
-    monkeypatch.setattr(module, "version", lambda: "1.2")
     return module
 
 
@@ -35,6 +33,8 @@ def test_what_is_doubted_is_repeated_and_what_is_done_is_kept(battery, monkeypat
         return [row(test, psamples or 25, 0.999 if weak else 0.5, "weak" if weak else "passed")]
 
     monkeypatch.setattr(battery, "run", run)
+    monkeypatch.setattr(battery, "TESTS", NAMES)
+    monkeypatch.setattr(battery, "version", lambda: "1.2")
     with pytest.raises(KeyboardInterrupt):
         battery.main(["--json", str(out)])
     often = [("first", None), ("first", 100), ("first", 400)]  # and then it is said to be weak
@@ -59,10 +59,7 @@ def test_its_lines_are_read(battery, monkeypatch, tmp_path):
     assert battery.run("102", 400) == [row("sts_serial", 400, 0.99866035, "weak") | {"n": 3, "tsamples": 100000}]
 
 
-def test_a_missing_dieharder_is_named(monkeypatch):
-    spec = importlib.util.spec_from_file_location("battery", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_a_missing_dieharder_is_named(battery, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit, match="apt-get install dieharder"):
-        module.version()
+        battery.version()

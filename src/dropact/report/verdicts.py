@@ -81,8 +81,8 @@ def overview(studies: Mapping[str, Sequence[Table]]) -> Grid:
             found = comparisons(table)
             if not found:
                 continue
-            counts = sorted({one.difference.n for one in found})
-            n = "-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+            counts = {one.difference.n for one in found}
+            n = "-".join(map(str, sorted({min(counts), max(counts)})))
             cells = (_listed([one for one in found if one.verdict == verdict]) for verdict in (HELPS, COSTS, UNSHOWN))
             lines.append([f"{name}: {table.title}", n, _base(found), *cells])
     return Grid(["Study", "n", "Compared with (%)", "Helps", "Costs", "Neither is shown"], lines)
