@@ -125,7 +125,8 @@ def machine(environment: Mapping[str, Any]) -> str:
     torch = environment["packages"]["torch"]
     if environment["accelerator"]:
         return f"{environment['accelerator']}, torch {torch}"
-    return f"{environment['processor']}, {environment['threads']} threads, torch {torch}"
+    threads = environment["threads"]
+    return f"{environment['processor']}, {threads} thread{'s' if threads > 1 else ''}, torch {torch}"
 
 
 def depth_costs(root: Path) -> str:

@@ -5,8 +5,10 @@ python scripts/update_evidence.py --check    # exit status 1 if a page or a tabl
 """
 
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from generated import (
@@ -26,6 +28,7 @@ from generated import (
 
 from dropact.cli.parser import seeds
 from dropact.experiments.errors import RecordError
+from dropact.experiments.standing import Standing, standings
 from dropact.report import Report, Table, verdicts
 from dropact.report.figure3 import TITLE
 from dropact.report.grids import Grid
@@ -119,6 +122,39 @@ def every_comparison(reports: Reports) -> str:
     return "\n\n".join([markdown_table(Grid(headings, lines)), LEGEND, about])
 
 
+def what_it_took(reports: Reports, root: Path) -> str:
+    """Of every study the runs that are there and their revisions, their core-hours and those of what is missing."""
+    headings = ("Study", "Runs", "Core-hours", "Still to run", "Runs by revision")
+    lines = [
+        [f"[{name}](../results/{name}/table.md)", *_took(standings(root / "results" / name), report)]
+        for name, report in reports.items()
+    ]
+    legend = (
+        "Core-hours: threads of a run times the time it took, of all that are finished; still to run, at their median. "
+        "One thread for each of two runs does as much on two cores as two threads for one, and no barrier between "
+        "them waits for somebody else's process."
+    )
+    where = dict.fromkeys(machine(made) for report in reports.values() for made in report.environments)
+    return f"{markdown_table(Grid(headings, lines))}\n\n{legend} On {'; '.join(sorted(where))}."
+
+
+def _took(planned: Sequence[Standing], report: Report) -> tuple[str, str, str, str]:
+    """How many runs of the plan are finished, their hours, the hours of the rest, and the revisions."""
+    made = {
+        run.config.key: run.environment for table in report.tables for row in table.rows for run in row.runs.values()
+    }
+    hours = [run.seconds * made[run.config.key]["threads"] / 3600 for run in planned if run.seconds is not None]
+    missing = len(planned) - len(made)
+    left = f"{missing * median(hours):.2g}" if missing and hours else "–"
+    revisions = Counter((environment["git_revision"] or "not recorded")[:12] for environment in made.values())
+    return (
+        f"{len(made)} of {len(planned)}" if missing else f"{len(made)}",
+        f"{sum(hours):.2g}",
+        left,
+        ", ".join(f"{revision}: {count}" for revision, count in revisions.most_common()),
+    )
+
+
 def front_page(reports: Reports, root: Path) -> str:
     """Accuracy, then time."""
     blocks = [accuracy(reports, root), speed(root)]
@@ -160,7 +196,7 @@ def pages(root: Path) -> Pages:
     reports = checked(reports_in(root), root)
     return {
         "README.md": {"evidence": front_page(reports, root)},
-        "docs/evidence.md": {"comparisons": every_comparison(reports)},
+        "docs/evidence.md": {"comparisons": every_comparison(reports), "runs": what_it_took(reports, root)},
     }
 
 

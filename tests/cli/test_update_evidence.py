@@ -2,9 +2,10 @@ import json
 
 import pytest
 from generated import marks
-from makers import ENVIRONMENT, make_run
+from makers import ENVIRONMENT, config, make_run
 from update_evidence import main
 
+from dropact.experiments.comparison import Comparison, claim_folder
 from dropact.report import collect, write_report
 
 BEGIN, END = marks("evidence")
@@ -18,7 +19,7 @@ def root(tmp_path):
     write_report(collect(tmp_path / "results" / "digits"), tmp_path / "results" / "digits")
     (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nEnd\n")
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "evidence.md").write_text("\n".join(marks("comparisons")))
+    (tmp_path / "docs" / "evidence.md").write_text("\n".join((*marks("comparisons"), *marks("runs"))))
     return tmp_path
 
 
@@ -41,6 +42,24 @@ def test_the_blocks_are_filled_and_then_found_up_to_date(root):
     for words in (line, " | helps |", "](../results/digits/table.md): 2 epochs of SGD", "`dropact compare`"):
         assert words in evidence_page(root)
     assert main(root, ["--check"]) == 0
+
+
+def test_of_every_study_the_runs_their_hours_and_revisions_are_listed(root):
+    folder = root / "results" / "begun"
+    planned = Comparison.of(config().setting, {"baseline": {}, "drop-activation": {}}, [0, 1])
+    claim_folder(folder, planned)
+    finished = [("a" * 40, 900), ("a" * 40, 1800), ("b" * 40, 5400)]
+    for run, (revision, seconds) in zip(planned.configs(), finished, strict=False):
+        environment = ENVIRONMENT | {"git_revision": revision, "threads": 2}
+        directory = make_run(folder, environment=environment, method=run.method, seed=run.seed, options=run.options)
+        (directory / "timing.json").write_text(json.dumps({"total_seconds": seconds, "epoch_seconds": [seconds]}))
+    write_report(collect(folder), folder)
+    assert main(root, []) == 0
+    counted = f"{'a' * 12}: 2, {'b' * 12}: 1"
+    assert f"](../results/begun/table.md) | 3 of 4 | 4.5 | 1 | {counted} |\n" in evidence_page(root)
+    assert "](../results/digits/table.md) | 4 | 0.00022 | – | not recorded: 4 |\n" in evidence_page(
+        root
+    )  # 4 × 2 × 0.1 s
 
 
 def test_commands_that_differ_in_their_seeds_alone_are_one(root):

@@ -9,7 +9,14 @@ from dropact.experiments.data import Dataset
 from dropact.experiments.recipes import Printed, Recipe, Row
 from dropact.experiments.records import RunWriter
 
-ENVIRONMENT = {"command": "dropact compare", "git_revision": None, "packages": {"torch": "2"}, "threads": 1}
+ENVIRONMENT = {
+    "command": "dropact compare",
+    "git_revision": None,
+    "packages": {"torch": "2"},
+    "processor": "an abacus",
+    "accelerator": None,
+    "threads": 1,
+}
 
 
 def tiny_data(train=30, validation=12, test=17, size=8, name="digits", channels=()):
