@@ -44,6 +44,7 @@ ARGUMENT = "results/gaaf-mnist/argument.json"
 REGRESSION = "results/depth-regression/regression.json"
 DIFFERENCES = "results/differences/differences.json"
 BATTERY = "results/randomness/battery.json"
+SCHEDULER = "results/scale/scheduler.json"
 Tables = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # each with its environment
 
 
@@ -258,6 +259,40 @@ def battery(root: Path) -> str:
     return "\n\n".join([*parts, f"Made by {made}, dieharder {record['dieharder']}; [record](../{BATTERY})."])
 
 
+def spreading(root: Path) -> str:
+    """What it costs to spread runs, and to look at them when they are finished."""
+    record = json.loads((root / SCHEDULER).read_text(encoding="utf-8"))
+    over = [
+        (
+            f"`{name}`",
+            *(f"{record[name][field]:.0f}" for field in ("runs_per_second", "driver_mib", "driver_growth_mib")),
+        )
+        for name in ("ray", "local:2")
+    ]
+    commands_of = {"skip": "the same command again, nothing left to train", "watch": "`watch`", "report": "`report`"}
+    look = [
+        (name, *(f"{record[part][field]:.0f}" for field in ("processor_seconds", "seconds", "peak_mib")))
+        for part, name in commands_of.items()
+    ]
+    made = record["environment"]
+    headings = (
+        "Spread over",
+        "Runs per second",
+        "Memory of the command (MiB)",
+        "Its growth after the thousandth run (MiB)",
+    )
+    noise = "; ".join([*record["noise"], *made["noise"]])
+    return "\n\n".join(
+        [
+            f"{record['runs']:,} runs that train nothing:",
+            markdown_table(Grid(headings, over)),
+            "Their directories, all finished:",
+            markdown_table(Grid(("What", "Processor time (s)", "By the clock (s)", "Peak memory (MiB)"), look)),
+            f"{made_by(made)} Measured beside other work: {noise}." if noise else made_by(made),
+        ]
+    )
+
+
 def pages(root: Path) -> Pages:
     """Every page as the records have it."""
     tables = bench_tables(root)
@@ -275,6 +310,7 @@ def pages(root: Path) -> Pages:
         "docs/differences.md": blocks_of_differences(root, reports, tables),
         "docs/conversion.md": {"costs": conversion(root)},
         "docs/randomness.md": {"battery": battery(root)},
+        "docs/scale.md": {"spreading": spreading(root)},
     }
 
 
