@@ -8,9 +8,10 @@ from makers import ENVIRONMENT, make_run
 
 from dropact.report import collect, pictures, write_report
 from dropact.report.figures import thinned
-from dropact.report.grids import of_runs
-from dropact.report.page import page
+from dropact.report.grids import Grid, of_runs
+from dropact.report.page import html_table, page
 from dropact.report.pictures import LINES
+from dropact.report.text import markdown_table
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 LOADS = {"src", "href", "srcset", "data", "poster", "action", "background", "xlink:href"}
@@ -205,3 +206,12 @@ def test_several_settings_get_a_picture_each(folder):
     names = {path.name for path in write_report(collect(folder), folder)}
     assert {"comparison.svg", "comparison-2.svg"} <= names
     assert len(outline(page(collect(folder))).svgs) == 5
+
+
+def test_columns_of_words_are_read_from_the_left_and_numbers_from_the_right():
+    cells = {"Method": "9 x", "p": "< 0.001", "Error": "−1.5 [−2, −1]", "None": "–", "On": "CPU", "At": "9e359a4"}
+    grid = Grid(list(cells), [list(cells.values()), ["ReLU", "–", "+2", "–", "3", "c0ffee1"]])
+    assert markdown_table(grid).split("\n")[1] == "|---|---:|---:|---:|---|---|"
+    drawn = html_table(grid, "A caption")
+    assert re.findall(r'<th scope="col" role="columnheader" class="words">(\w+)<', drawn) == ["Method", "On", "At"]
+    assert re.findall(r'<td role="cell" class="words" data-label="(\w+)"', drawn) == ["On", "At"] * 2

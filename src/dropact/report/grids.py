@@ -1,5 +1,6 @@
 """The tables of a report as words in rows and columns, the same for terminal, Markdown and HTML."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from dropact.experiments.methods import label
 from dropact.report import words
 from dropact.report.tables import Report, Row, Table, baseline_labels
 
+NUMBER = re.compile(r"[–+−<]? ?\d|–$|$")  # how a cell of a column of numbers begins, or that it has none
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -16,6 +19,16 @@ class Grid:
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    @property
+    def in_words(self) -> list[bool]:
+        """Of every column whether it is read as text, from the left, not as numbers.
+
+        >>> Grid(("Method", "Error", "Shown"), [("ReLU", "4.5 ± 0.1", "–"), ("RReLU", "–", "costs")]).in_words
+        [True, False, True]
+        """
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.headings)
+        return [number == 0 or not all(map(NUMBER.match, cells)) for number, cells in enumerate(columns)]
 
 
 def of_methods(table: Table) -> Grid:

@@ -38,12 +38,16 @@ def _cell(text: str) -> str:
 
 def html_table(grid: Grid, caption: str) -> str:
     """A table that the page's script sorts, and that becomes a list of cards on a narrow screen."""
-    head = "".join(f'<th scope="col" role="columnheader">{escape(heading)}</th>' for heading in grid.headings)
+    sides = [' class="words"' if words else "" for words in grid.in_words]
+    head = "".join(
+        f'<th scope="col" role="columnheader"{side}>{escape(heading)}</th>'
+        for heading, side in zip(grid.headings, sides, strict=True)
+    )
     body = ""
     for first, *rest in grid.rows:
         body += f'<tr role="row"><th scope="row" role="rowheader">{escape(first)}</th>'
-        for heading, cell in zip(grid.headings[1:], rest, strict=True):
-            body += f'<td role="cell" data-label="{escape(heading)}"><span>{_cell(cell)}</span></td>'
+        for heading, cell, side in zip(grid.headings[1:], rest, sides[1:], strict=True):
+            body += f'<td role="cell"{side} data-label="{escape(heading)}"><span>{_cell(cell)}</span></td>'
         body += "</tr>\n"
     # The roles are those of the elements; they are said because the narrow layout changes `display`, which drops them.
     # A table that is too wide for its page scrolls in a frame of its own, which the keyboard reaches.

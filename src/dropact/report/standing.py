@@ -58,8 +58,8 @@ def drawn(found: Sequence[Standing]) -> "Table":
 
     shown = grid(found)
     table = Table(caption=sentence(found), caption_justify="left")
-    for heading in shown.headings:
-        table.add_column(heading, justify="left" if heading in ("Method", "Network", "At hand") else "right")
+    for heading, words in zip(shown.headings, shown.in_words, strict=True):
+        table.add_column(heading, justify="left" if words else "right")
     for row in shown.rows:
         table.add_row(*map(escape, row))
     return table

@@ -16,7 +16,7 @@ table { width: 100%; font-size: .95rem; border-collapse: collapse; font-variant-
 .table { overflow-x: auto; }
 caption { caption-side: bottom; text-align: left; color: var(--soft); padding-top: .5rem; }
 th, td { padding: .4rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-th:first-child { text-align: left; }
+th:first-child, .words { text-align: left; }
 thead th { color: var(--soft); font-weight: 600; font-size: .9rem; vertical-align: bottom; }
 tbody th { font-weight: 600; }
 tbody th { overflow-wrap: anywhere; min-width: 9rem; }

@@ -33,10 +33,9 @@ def _print(grid: grids.Grid, title: str, console: "Console") -> None:
     from rich.table import Table
 
     drawn = Table(title=escape(title), title_justify="left")
-    first, *others = grid.headings
-    drawn.add_column(escape(first))
-    for heading in others:
-        drawn.add_column(escape(heading.replace(", ", ",\n").replace(" (", "\n(")), justify="right")
+    for heading, words in zip(grid.headings, grid.in_words, strict=True):
+        lines = heading.replace(", ", ",\n").replace(" (", "\n(")
+        drawn.add_column(escape(lines), justify="left" if words else "right")
     for row in grid.rows:
         drawn.add_row(*map(escape, row))
     console.print(drawn)

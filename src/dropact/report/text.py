@@ -11,7 +11,8 @@ from dropact.report.words import LEGEND, all_seeds, setting_sentence
 
 
 def markdown_table(grid: grids.Grid) -> str:
-    lines = ["| " + " | ".join(grid.headings) + " |", "|---|" + "---:|" * (len(grid.headings) - 1)]
+    aligned = "|".join("---" if words else "---:" for words in grid.in_words)
+    lines = ["| " + " | ".join(grid.headings) + " |", f"|{aligned}|"]
     lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in grid.rows]
     return "\n".join(lines)
 
