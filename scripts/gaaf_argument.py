@@ -26,7 +26,7 @@ from dropact import diagnostics
 from dropact.experiments import load_dataset
 from dropact.experiments.batches import Batches, part_of
 from dropact.experiments.config import RunConfig
-from dropact.experiments.environment import PACKAGES, git_revision, machine
+from dropact.experiments.environment import describe
 from dropact.experiments.files import write_text
 from dropact.experiments.grid import finished_runs
 from dropact.experiments.inspection import Target, trained
@@ -144,9 +144,7 @@ def main() -> None:
         sys.stdout.flush()
     ordered = {lr: {m: rows[lr][m] for m in ORDER if m in rows[lr]} for lr in sorted(rows, reverse=True)}
     found = {
-        "command": "python scripts/gaaf_argument.py results/gaaf-mnist",
-        "git_revision": git_revision(),
-        **machine(PACKAGES),
+        **describe(load_dataset("mnist"), "python scripts/gaaf_argument.py results/gaaf-mnist", "cpu"),
         "gradients": {"epochs": EPOCHS, "every": EVERY, "seeds": SEEDS},
         "learning_rates": ordered,
     }

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from dropact import DropActivation, diagnostics, theory
 from dropact.experiments import RunConfig, load_dataset, train
 from dropact.experiments.batches import Batches, part_of
-from dropact.experiments.environment import PACKAGES, git_revision, machine
+from dropact.experiments.environment import describe
 from dropact.experiments.evaluation import error_percent
 from dropact.experiments.files import write_text
 from dropact.experiments.trainer import initial_network
@@ -255,7 +255,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     record = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {"parts": {}}
-    record["environment"] = {"command": COMMAND, "git_revision": git_revision(), **machine(PACKAGES)}
+    record["environment"] = describe(load_dataset("digits"), COMMAND, "cpu")
     for name in args.only:
         torch.manual_seed(20181114)
         record["parts"][name] = PARTS[name]()
