@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dropact.bench import FORMAT, Figure
-from dropact.report import Report, collect
+from dropact.report import Report, collect, figure6
 from dropact.report.figure3 import read_study
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_table
@@ -96,6 +96,20 @@ def regressions(root: Path) -> str:
     if not (folder / "figure3.json").exists():
         return ""
     return "\n".join(f"* {sentence}" for sentence in read_study(folder).sentences())
+
+
+def variance_shifts(reports: Reports, root: str) -> str:
+    """What every recorded variance shift came to, under its study, as lists; nothing where none is recorded.
+
+    Args:
+        root: the way from the page to the folder of results/.
+    """
+    said = []
+    for name, report in reports.items():
+        if listed := [sentence for table in report.tables for sentence in figure6.sentences(table)]:
+            said.append(f"Variance shift while training, [{name}]({root}/results/{name}/table.md):")
+            said.append("\n".join(f"* {sentence}" for sentence in listed))
+    return "\n\n".join(said)
 
 
 def commands(environments: Iterable[Mapping[str, Any]]) -> str:

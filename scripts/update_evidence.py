@@ -23,6 +23,7 @@ from generated import (
     reports_in,
     throughput,
     update,
+    variance_shifts,
     whole,
 )
 
@@ -119,7 +120,8 @@ def every_comparison(reports: Reports) -> str:
         for one in verdicts.comparisons(table)
     ]
     about = "\n".join(_about(names[name], report) for name, report in reports.items())
-    return "\n\n".join([markdown_table(Grid(headings, lines)), LEGEND, about])
+    parts = [markdown_table(Grid(headings, lines)), LEGEND, about, variance_shifts(reports, "..")]
+    return "\n\n".join(filter(None, parts))
 
 
 def what_it_took(reports: Reports, root: Path) -> str:

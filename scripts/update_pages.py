@@ -31,6 +31,7 @@ from generated import (
     regressions,
     reports_in,
     update,
+    variance_shifts,
     whole,
 )
 
@@ -90,6 +91,8 @@ def effects(card: Card, reports: Reports, root: Path) -> str:
     if card.method == "drop-activation" and (listed := regressions(root)):
         said.append("Regression, [Figure 3](../../results/figure3/table.md): root mean square distance to the truth.")
         said.append(listed)
+    if card.method == "drop-activation" and (shifts := variance_shifts(reports, "../..")):
+        said.append(shifts)
     if card.method == "stochastic-depth":
         said += equal_budgets(reports)
         if (record := root / REGRESSION).exists():

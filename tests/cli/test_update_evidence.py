@@ -62,6 +62,22 @@ def test_of_every_study_the_runs_their_hours_and_revisions_are_listed(root):
     )  # 4 × 2 × 0.1 s
 
 
+def test_the_variance_shift_of_a_study_that_recorded_one_is_there(root):
+    folder = root / "results" / "shifts"
+    for seed, first in enumerate((3.0, 2.0)):
+        readings = [
+            {"step": step, "site": "stage2", "variance_shift": value} for step, value in ((100, first), (200, 1.25))
+        ]
+        make_run(folder, readings=readings, seed=seed, network="resnet-20", recorded=("stage2",))
+    write_report(collect(folder), folder)
+    assert main(root, []) == 0
+    text = evidence_page(root)
+    assert (
+        "Variance shift while training, [shifts](../results/shifts/table.md):\n\n* ReLU (baseline), Var(test)" in text
+    )
+    assert "after stage2: 2.500 [−3.853, 8.853] at step 100, 1.250 at step 200.\n" in text  # 0.5 * 12.706
+
+
 def test_commands_that_differ_in_their_seeds_alone_are_one(root):
     folder = root / "results" / "sittings"
     for seed, words in enumerate(

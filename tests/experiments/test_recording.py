@@ -15,8 +15,8 @@ from dropact.experiments.models import build_network
 from dropact.experiments.records import read_run
 from dropact.experiments.trainer import Trainer
 from dropact.experiments.watch import Watcher
-from dropact.report import collect
-from dropact.report.figure6 import picture, series
+from dropact.report import collect, write_report
+from dropact.report.figure6 import picture, sentences, series
 
 FIELDS = {"network": "resnet-20", "method": "drop-activation", "epochs": 2}
 
@@ -79,22 +79,48 @@ def test_resnet_164_records_its_second_module_in_table_1_and_figure_6():
     assert len(modules["stage2"]) == 18  # 54 convolutions in blocks of three, as the paper says of a module
 
 
-def test_the_report_draws_mean_and_band_by_step(tmp_path):
-    shifts = {0: [0.90, 0.94, 0.95], 1: [0.92, 0.96, 1.01], 2: [0.91, None, 0.99]}
-    for seed, values in shifts.items():
-        readings = [
-            {"step": 100 * place, "site": "stage2", "variance_shift": value} for place, value in enumerate(values)
-        ]
-        make_run(tmp_path, readings=readings, seed=seed, **{**FIELDS, "recorded": ("stage2",)})
+@pytest.fixture
+def recorded(tmp_path):
+    """Two methods, three seeds, readings at steps 0 to 300; one seed has none at 200."""
+    ratios = {
+        "baseline": ([4000.0, 1.5, 0.90, 1.000], [4500.0, 1.7, None, 1.010], [4100.0, 1.9, 0.95, 1.020]),
+        "drop-activation": ([4000.0, 1.3, 0.94, 1.003], [4500.0, 1.3, 0.96, 1.015], [4100.0, 1.3, 0.98, 1.027]),
+    }
+    for method, seeds in ratios.items():
+        for seed, values in enumerate(seeds):
+            readings = [
+                {"step": 100 * place, "site": "stage2", "variance_shift": value} for place, value in enumerate(values)
+            ]
+            fields = {**FIELDS, "method": method, "recorded": ("stage2",)}
+            make_run(tmp_path, readings=readings, seed=seed, **fields)
     (table,) = collect(tmp_path).tables
-    found = series(table.rows[0], "stage2")
-    assert list(found) == [0, 200]  # a step at which a seed has nothing is left out
-    assert found[0].mean == pytest.approx(0.91)
-    assert found[200].mean == pytest.approx((0.95 + 1.01 + 0.99) / 3)
-    drawn = picture(table, "shift")
+    return table
+
+
+def test_the_report_draws_mean_and_band_by_step(recorded):
+    found = series(recorded.rows[0], "stage2")
+    # Left out: step 0, when evaluation uses the statistics that BatchNorm begins with, and where a seed has nothing.
+    assert list(found) == [100, 300]
+    assert found[100].mean == pytest.approx(1.7)
+    assert found[300].mean == pytest.approx(1.01)
+    drawn = picture(recorded, "shift")
     assert "as in the paper&#x27;s Figure 6" in drawn
-    assert "Drop-Activation (drop_prob 0.05) at stage2: 0.983 at step 200" in drawn
+    assert "Drop-Activation (drop_prob 0.05) at stage2: 1.015 at step 300" in drawn
     assert "Var(test) / Var(train), stage2" in drawn
+    assert "the axis is cut at 2.0, and step 0" in drawn  # 1.7 ± 4.303 * 0.2 / √3 reaches above
+
+
+def test_the_report_says_how_far_the_shift_has_gone_at_the_end(recorded, tmp_path):
+    # t(2) = 4.303: 0.2 / √3 * t = 0.497, 0.01 / √3 * t = 0.025; differences .003 .005 .007: 0.002 / √3 * t = 0.005
+    plain = "Var(test) / Var(train) after stage2: 1.700 [1.203, 2.197] at step 100, 1.010 [0.985, 1.035] at step 300."
+    other = "1.300 at step 100, 1.015 [0.985, 1.045] at step 300, +0.005 [+0.000, +0.010] to ReLU (baseline)."
+    first, second = sentences(recorded)
+    assert first == f"ReLU (baseline), {plain}"
+    assert second == f"Drop-Activation (drop_prob 0.05), Var(test) / Var(train) after stage2: {other}"
+    written = write_report(collect(tmp_path), tmp_path)
+    for page in ("table.md", "report.html"):
+        assert plain in (tmp_path / page).read_text()
+    assert written
 
 
 def test_without_readings_there_is_no_picture(tmp_path):

@@ -2,20 +2,59 @@
 
 from collections.abc import Mapping
 
-from dropact.experiments.statistics import Summary, summarise
+from dropact.experiments.statistics import Summary, paired_difference, summarise
 from dropact.report.figures import PANEL, band, new_figure, short_label, style_of, thinned
 from dropact.report.svg import INK, SETTINGS, render
 from dropact.report.tables import Row, Table
 
 
+def _by_seed(row: Row, site: str) -> dict[int, dict[int, float]]:
+    """The ratio by step and seed, at the steps at which every seed has one.
+
+    Step 0 is left out: BatchNorm has seen no batch, and evaluation uses the 0 and 1 that its statistics begin with.
+    """
+    seeds = {
+        seed: {reading["step"]: reading["variance_shift"] for reading in run.readings if reading["site"] == site}
+        for seed, run in row.runs.items()
+    }
+    steps = [step for step in next(iter(seeds.values())) if step > 0]
+    found = {step: {seed: values.get(step) for seed, values in seeds.items()} for step in steps}
+    return {
+        step: {seed: value for seed, value in values.items() if value is not None}
+        for step, values in found.items()
+        if None not in values.values()
+    }
+
+
 def series(row: Row, site: str) -> Mapping[int, Summary]:
-    """The ratio over the seeds by step; steps at which a seed has none are left out."""
-    seeds = [
-        {reading["step"]: reading["variance_shift"] for reading in run.readings if reading["site"] == site}
-        for run in row.runs.values()
-    ]
-    steps = [step for step in seeds[0] if all(seed.get(step) is not None for seed in seeds)]
-    return {steps[i]: summarise([seed[steps[i]] for seed in seeds]) for i in thinned(len(steps))} if steps else {}
+    """The ratio over the seeds by step, from the first step on; steps at which a seed has none are left out."""
+    found = _by_seed(row, site)
+    steps = list(found)
+    return {steps[i]: summarise(list(found[steps[i]].values())) for i in thinned(len(steps))} if steps else {}
+
+
+def _ratio(summary: Summary, sign: str = "") -> str:
+    interval = "" if summary.low is None else f" [{summary.low:{sign}.3f}, {summary.high:{sign}.3f}]"
+    return f"{summary.mean:{sign}.3f}{interval}".replace("-", "−")
+
+
+def sentences(table: Table) -> list[str]:
+    """Of each module the ratio at the first and the last reading, and there its difference to the baseline by seed."""
+    said = []
+    for site in table.setting["recorded"]:
+        found = {row.label: _by_seed(row, site) for row in table.rows}
+        for row in table.rows:
+            if not (by_seed := found[row.label]):
+                continue
+            first, last = min(by_seed), max(by_seed)
+            start, end = (_ratio(summarise(list(by_seed[step].values()))) for step in (first, last))
+            words = (
+                f"{row.label}, Var(test) / Var(train) after {site}: {start} at step {first:,}, {end} at step {last:,}"
+            )
+            beside = found.get(row.reference or "", {}).get(last, {})
+            difference = paired_difference(by_seed[last], beside)
+            said.append(words + (f", {_ratio(difference, '+')} to {row.reference}." if difference else "."))
+    return said
 
 
 def picture(table: Table, name: str) -> str | None:
@@ -39,6 +78,10 @@ def picture(table: Table, name: str) -> str | None:
                 band(axes, list(points), list(points.values()), style_of(row, table.rows), label)
                 last, end = list(points.items())[-1]
                 ends.append(f"{row.label} at {site}: {end.mean:.3f} at step {last:,}")
+        # The first steps would flatten the rest: the axis ends at 2, or at twice the largest mean at the end.
+        low, high = axes.get_ylim()
+        top = 2 * max(1.0, *(list(points.values())[-1].mean for points in found.values() if points))
+        axes.set_ylim(max(low, 0.0), min(high, top))
         axes.set_xlabel("Training step")
         axes.set_ylabel(f"Var(test) / Var(train), {', '.join(sites)}")
         figure.legend(loc="outside upper left", ncols=2, fontsize=9)
@@ -46,6 +89,7 @@ def picture(table: Table, name: str) -> str | None:
             figure,
             name,
             f"Variance shift during training, as in the paper's Figure 6: {table.title}",
-            f"Variance in evaluation over variance in training, mean over the channels; mean over the seeds, shaded: "
-            f"95 % interval. {'; '.join(ends)}.",
+            "Variance in evaluation over variance in training, mean over the channels; mean over the seeds, shaded: "
+            f"95 % interval; the axis is cut at {axes.get_ylim()[1]:.1f}, and step 0, before BatchNorm has seen a "
+            f"batch, not drawn. {'; '.join(ends)}.",
         )

@@ -10,7 +10,7 @@ from typing import Any
 from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.recipes import figure3
-from dropact.report import budgets
+from dropact.report import budgets, figure6
 from dropact.report.collect import collect
 from dropact.report.figure3 import TITLE, read_study
 from dropact.report.grids import Grid
@@ -48,7 +48,7 @@ class Study:
         for table in report.tables:
             mark = schedule_mark(table.setting)
             said = reading(table) or [f"{row.label}: {row.test.mean:.2f} % test error." for row in table.rows]
-            said = [*said, *budgets.sentences(table)]
+            said = [*said, *budgets.sentences(table), *figure6.sentences(table)]
             parts[table.title] = [f"Schedule {mark}.", *said] if mark and mark not in table.title else said
         return cls(folder.name, report.title, parts, report.notes, report.tables)
 

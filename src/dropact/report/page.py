@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from dropact.experiments.config import schedule_mark
-from dropact.report import budgets
+from dropact.report import budgets, figure6
 from dropact.report.grids import Grid, of_methods, of_paper, of_runs
 from dropact.report.pictures import Picture, left_out, of_table
 from dropact.report.style import SCRIPT, STYLE
@@ -74,7 +74,7 @@ def _section(table: Table, number: int, report: Report) -> str:
         + bullets(reading(table))
         + html_table(of_methods(table), setting_sentence(table.setting, all_seeds(table)))
         + (html_table(equal, budgets.CAPTION) if (equal := budgets.grid(table)) else "")
-        + bullets(budgets.sentences(table))
+        + bullets([*budgets.sentences(table), *figure6.sentences(table)])
         + bullets([*table.notes, *left_out(table, number)], "notes")
         + figures(of_table(table, number))
         + f"<details><summary>{'Every run' if total > 1 else 'The run'} ({total})</summary>\n"

@@ -5,7 +5,7 @@ import io
 
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.statistics import Summary
-from dropact.report import budgets, grids
+from dropact.report import budgets, figure6, grids
 from dropact.report.tables import Report, Row, Table, seed_ranges
 from dropact.report.words import LEGEND, all_seeds, setting_sentence
 
@@ -27,6 +27,7 @@ def markdown(report: Report) -> str:
         parts += [f"**{table.title}**", markdown_table(grids.of_methods(table))]
         if (equal := budgets.grid(table)) is not None:
             parts += [markdown_table(equal), budgets.CAPTION]
+        parts += figure6.sentences(table)
         parts += [setting_sentence(table.setting, all_seeds(table)), *(f"Note: {note}" for note in table.notes)]
     parts += [f"Note: {note}" for note in report.notes]
     return "\n\n".join([*parts, LEGEND]) + "\n"
