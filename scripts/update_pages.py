@@ -160,9 +160,11 @@ def argument(root: Path) -> str:
     """The GAAF paper's argument on its own network, measured."""
     found = json.loads((root / ARGUMENT).read_text(encoding="utf-8"))
     seeds = found["gradients"]["seeds"]
+    counts = sorted({len(rows) for methods in found["learning_rates"].values() for rows in methods.values()})
     return (
         f"{gaaf_argument.page(found)}\n\n"
-        f"Means over 5 seeds with half of the 95 % t-interval, of the gradients over {seeds} seeds; tanh is saturated "
+        f"Means over {' to '.join(map(str, counts))} seeds with half of the 95 % t-interval, of the gradients over "
+        f"{seeds} seeds; tanh is saturated "
         f"where its derivative is below 0.1. Made by `{found['command']}`."
     )
 
