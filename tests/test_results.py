@@ -45,6 +45,12 @@ def test_a_record_says_what_made_it(path):
         assert missing(environment) == []
 
 
+def test_the_simulations_say_which_digits_they_trained_on():
+    (made,) = environments(json.loads((RESULTS / "theory" / "simulation.json").read_text(encoding="utf-8")))
+    runs = [path for path in RUNS if path.is_relative_to(RESULTS / "digits")]
+    assert {json.loads(path.read_text(encoding="utf-8"))["data_sha256"] for path in runs} == {made["data_sha256"]}
+
+
 def test_a_run_says_what_made_it_and_on_which_data():
     found = {path: json.loads(path.read_text(encoding="utf-8")) for path in RUNS}
     assert {path: wrong for path, environment in found.items() if (wrong := missing(environment))} == {}
