@@ -12,7 +12,8 @@ from dropact.bench import FORMAT, Figure
 from dropact.report import Report, collect, figure6
 from dropact.report.figure3 import read_study
 from dropact.report.grids import Grid
-from dropact.report.text import markdown_table
+from dropact.report.text import markdown_list, markdown_table
+from dropact.report.words import count
 
 ROOT = Path(__file__).resolve().parents[1]
 Blocks = Mapping[str, str]  # the text of each block by the name in its marks
@@ -95,7 +96,7 @@ def regressions(root: Path) -> str:
     folder = root / "results" / "figure3"
     if not (folder / "figure3.json").exists():
         return ""
-    return "\n".join(f"* {sentence}" for sentence in read_study(folder).sentences())
+    return markdown_list(read_study(folder).sentences())
 
 
 def variance_shifts(reports: Reports, root: str) -> str:
@@ -108,7 +109,7 @@ def variance_shifts(reports: Reports, root: str) -> str:
     for name, report in reports.items():
         if listed := [sentence for table in report.tables for sentence in figure6.sentences(table)]:
             said.append(f"Variance shift while training, [{name}]({root}/results/{name}/table.md):")
-            said.append("\n".join(f"* {sentence}" for sentence in listed))
+            said.append(markdown_list(listed))
     return "\n\n".join(said)
 
 
@@ -139,8 +140,7 @@ def machine(environment: Mapping[str, Any]) -> str:
     torch = environment["packages"]["torch"]
     if environment["accelerator"]:
         return f"{environment['accelerator']}, torch {torch}"
-    threads = environment["threads"]
-    return f"{environment['processor']}, {threads} thread{'s' if threads > 1 else ''}, torch {torch}"
+    return f"{environment['processor']}, {count(environment['threads'], 'thread')}, torch {torch}"
 
 
 def depth_costs(root: Path) -> str:

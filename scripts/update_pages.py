@@ -38,7 +38,7 @@ from generated import (
 from dropact.experiments.methods import parts_of
 from dropact.report import budgets
 from dropact.report.grids import Grid
-from dropact.report.text import markdown_table
+from dropact.report.text import markdown_list, markdown_table
 from dropact.report.words import difference, mean_and_interval, probability
 
 ARGUMENT = "results/gaaf-mnist/argument.json"
@@ -111,7 +111,7 @@ def equal_budgets(reports: Reports) -> list[str]:
                 said.append(
                     f"[{table.title}](../../results/{name}/table.md), profiles of survival rates at equal budgets:"
                 )
-                said += [markdown_table(equal), budgets.CAPTION, bulleted(budgets.sentences(table))]
+                said += [markdown_table(equal), budgets.CAPTION, markdown_list(budgets.sentences(table))]
     return said
 
 
@@ -122,10 +122,6 @@ def regression(record: Mapping[str, Any]) -> str:
         f"evaluation, differences paired by seed, p by Holm over this table.\n\n{depth_regression.page(record)}\n\n"
         f"Made by {commands(record['environments'])}; [record](../../{REGRESSION})."
     )
-
-
-def bulleted(sentences: Sequence[str]) -> str:
-    return "\n".join(f"* {sentence}" for sentence in sentences)
 
 
 def costs(card: Card, tables: Tables) -> str:

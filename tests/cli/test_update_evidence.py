@@ -56,10 +56,9 @@ def test_of_every_study_the_runs_their_hours_and_revisions_are_listed(root):
     write_report(collect(folder), folder)
     assert main(root, []) == 0
     counted = f"{'a' * 12}: 2, {'b' * 12}: 1"
-    assert f"](../results/begun/table.md) | 3 of 4 | 4.5 | 1 | {counted} |\n" in evidence_page(root)
-    assert "](../results/digits/table.md) | 4 | 0.00022 | – | not recorded: 4 |\n" in evidence_page(
-        root
-    )  # 4 × 2 × 0.1 s
+    text = evidence_page(root)
+    assert f"](../results/begun/table.md) | 3 of 4 | 4.5 | 1 | {counted} |\n" in text
+    assert "](../results/digits/table.md) | 4 | 0.00022 | – | not recorded: 4 |\n" in text  # 4 × 2 × 0.1 s
 
 
 def test_the_variance_shift_of_a_study_that_recorded_one_is_there(root):

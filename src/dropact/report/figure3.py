@@ -15,7 +15,7 @@ from dropact.report.page import bullets, document, figures, html_table
 from dropact.report.pictures import Picture
 from dropact.report.svg import INK, SETTINGS, render, standalone
 from dropact.report.tables import seed_ranges
-from dropact.report.text import markdown_table
+from dropact.report.text import markdown_list, markdown_table
 from dropact.report.words import mean_and_interval, probability, signed
 from dropact.report.write import write_texts
 
@@ -156,7 +156,7 @@ def markdown(study: Study) -> str:
     return "\n\n".join(
         [
             f"**Figure 3: regression from {settings['points']} points, n = {len(study.seeds)} seeds**",
-            "\n".join(f"* {sentence}" for sentence in study.sentences()),
+            markdown_list(study.sentences()),
             markdown_table(grid(study)),
             f"Hidden layers {widths}, drop_prob {settings['drop_prob']:g}, noise {settings['noise']:g}, Adam at "
             f"{settings['lr']:g}; seeds {seed_ranges(study.seeds)}. {LEGEND}",

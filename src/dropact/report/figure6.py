@@ -17,13 +17,8 @@ def _by_seed(row: Row, site: str) -> dict[int, dict[int, float]]:
         seed: {reading["step"]: reading["variance_shift"] for reading in run.readings if reading["site"] == site}
         for seed, run in row.runs.items()
     }
-    steps = [step for step in next(iter(seeds.values())) if step > 0]
-    found = {step: {seed: values.get(step) for seed, values in seeds.items()} for step in steps}
-    return {
-        step: {seed: value for seed, value in values.items() if value is not None}
-        for step, values in found.items()
-        if None not in values.values()
-    }
+    common = (step for step in next(iter(seeds.values())) if all(v.get(step) is not None for v in seeds.values()))
+    return {step: {seed: values[step] for seed, values in seeds.items()} for step in common if step > 0}
 
 
 def series(row: Row, site: str) -> Mapping[int, Summary]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.statistics import Summary
@@ -15,6 +16,10 @@ def markdown_table(grid: grids.Grid) -> str:
     lines = ["| " + " | ".join(grid.headings) + " |", f"|{aligned}|"]
     lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in grid.rows]
     return "\n".join(lines)
+
+
+def markdown_list(sentences: Sequence[str]) -> str:
+    return "\n".join(f"* {sentence}" for sentence in sentences)
 
 
 def markdown(report: Report) -> str:
