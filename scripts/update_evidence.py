@@ -126,14 +126,14 @@ def every_comparison(reports: Reports) -> str:
 
 def what_it_took(reports: Reports, root: Path) -> str:
     """Of every study the runs that are there and their revisions, their core-hours and those of what is missing."""
-    headings = ("Study", "Runs", "Core-hours", "Still to run", "Runs by revision")
+    headings = ("Study", "Runs", "Core-hours", "Core-hours still to run", "Runs by revision")
     lines = [
         [f"[{name}](../results/{name}/table.md)", *_took(standings(root / "results" / name), report)]
         for name, report in reports.items()
     ]
     legend = (
-        "Core-hours: threads of a run times the time it took, of all that are finished; still to run, at their median. "
-        "One thread for each of two runs does as much on two cores as two threads for one, and no barrier between "
+        "Core-hours: threads of a run times the time it took, of all that are finished; those still to run at "
+        "their median. One thread for each of two runs does as much on two cores as two threads for one, and no barrier between "
         "them waits for somebody else's process."
     )
     where = dict.fromkeys(machine(made) for report in reports.values() for made in report.environments)

@@ -8,7 +8,7 @@ import torch
 from makers import make_run, snapshot
 
 from dropact.cli import main
-from dropact.cli.options import DATASET_HELP, METHOD_OPTIONS, NETWORK_HELP, SETTING_OPTIONS
+from dropact.cli.options import DATASET_HELP, METHOD_HELP, METHOD_OPTIONS, NETWORK_HELP, SETTING_OPTIONS
 from dropact.cli.parser import seeds
 from dropact.cli.progress import Bars
 from dropact.experiments.config import RunConfig
@@ -192,7 +192,9 @@ def test_help_needs_none_of_the_heavy_packages():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(("text", "names"), [(DATASET_HELP, DATASETS), (NETWORK_HELP, NETWORKS)])
+@pytest.mark.parametrize(
+    ("text", "names"), [(DATASET_HELP, DATASETS), (NETWORK_HELP, NETWORKS), (METHOD_HELP, METHODS)]
+)
 def test_the_help_names_all_there_is(text, names):
     """A word that begins with a hyphen goes on from the stem of the word before it."""
     said, stem = [], ""

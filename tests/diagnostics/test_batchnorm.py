@@ -87,6 +87,34 @@ def test_a_failure_leaves_the_model_as_it_was(batches, error):
     assert model.training
 
 
+class WithAuxiliaryHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.norm, self.auxiliary = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        y = self.norm(self.body(x))
+        return y + self.auxiliary(y) if self.training else y
+
+
+def test_a_norm_that_evaluation_does_not_reach_keeps_its_statistics():
+    torch.manual_seed(0)
+    model, batches = WithAuxiliaryHead(), [3 + torch.randn(64, 4) for _ in range(5)]
+    for batch in batches:
+        model(batch)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    recalibration = recalibrate_batchnorm_(model, batches)
+    assert [layer.name for layer in recalibration.layers] == ["norm"]
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"norm.running_mean", "norm.running_var"}  # and as many batches as before
+
+    model.forward = lambda x: model.body(x)
+    with pytest.raises(ValueError, match="no BatchNorm is reached in evaluation, of these: norm, auxiliary"):
+        recalibrate_batchnorm_(model, batches)
+    recalibration.undo()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
 def test_a_model_without_batchnorm_is_an_error():
     with pytest.raises(ValueError, match="no BatchNorm with running statistics"):
         recalibrate_batchnorm_(nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)), [torch.randn(4, 3)])

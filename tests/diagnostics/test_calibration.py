@@ -59,5 +59,9 @@ def test_errors_name_the_value_and_what_is_accepted():
         calibration_error(p[:0], labels[:0])
     with pytest.raises(ValueError, match="rows must be probabilities: least entry -1, a row sums to 2"):
         calibration_error(torch.tensor([[3.0, -1.0]]), labels[:1])
+    with pytest.raises(ValueError, match="rows must be probabilities: least entry nan, a row sums to nan"):
+        calibration_error(torch.full((4, 2), float("nan")), labels)
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 2\), got 0 to 7"):
+        calibration_error(p, torch.tensor([0, 1, 7, 0]))
     with pytest.raises(ValueError, match="bins must be at least 1, got 0"):
         calibration_error(p, labels, bins=0)

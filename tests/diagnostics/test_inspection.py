@@ -93,7 +93,7 @@ def test_an_activation_without_a_number_is_shown_without_one():
 
 
 def test_a_model_without_layers_is_an_error():
-    with pytest.raises(ValueError, match="no layer of dropact to inspect"):
+    with pytest.raises(ValueError, match="no activation of dropact to inspect"):
         inspect(nn.ReLU(), torch.randn(3))
 
 

@@ -41,7 +41,7 @@ def test_aid_with_one_hidden_layer_is_the_variance_of_its_draw():
     wanted = 0.2 * 0.8 * model[0](x).square() @ model[2].weight.square().sum(0)  # x or 0, on either side
     found = excess_loss(model, x, squared(torch.zeros(5, 3, dtype=torch.float64)))
     torch.testing.assert_close(found, wanted.detach(), rtol=1e-12, atol=0)
-    with pytest.raises(TypeError, match="the noise of a StochasticActivation is not known"):
+    with pytest.raises(TypeError, match="the noise of a StochasticActivation whose evaluation is not its mean"):
         excess_loss(nn.Sequential(nn.Linear(4, 9), StochA()), x.float(), squared(0))
 
 
@@ -105,5 +105,5 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_a_model_without_noise_is_an_error():
-    with pytest.raises(ValueError, match="no layer of dropact, hence no noise: convert it with"):
+    with pytest.raises(ValueError, match="no activation of dropact whose noise it would be: convert it with"):
         excess_loss(nn.Linear(3, 3), torch.randn(2, 3), squared(0))

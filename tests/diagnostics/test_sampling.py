@@ -60,7 +60,7 @@ def test_errors_name_the_value_and_what_is_accepted():
     for n in (1, 0, 2.0, True):
         with pytest.raises(ValueError, match="n must be a whole number of at least 2, got"):
             predict_samples(network(), torch.randn(5, 4), n)
-    with pytest.raises(ValueError, match="no layer of dropact to draw masks in"):
+    with pytest.raises(ValueError, match="no activation of dropact to draw masks in"):
         predict_samples(nn.Dropout(), torch.randn(5, 4), 2)
     model = network()
     model.register_forward_hook(lambda module, args, y: {"logits": y})

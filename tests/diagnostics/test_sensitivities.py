@@ -103,5 +103,9 @@ def test_refusals(setting):
     model, x, target = setting
     with pytest.raises(ValueError, match="order must be one of 'first', 'signed', 'leave-one-out', got 'second'"):
         sensitivities(model, F.mse_loss, (x, target), "second")
+    frozen = copy.deepcopy(model).requires_grad_(False)
+    with pytest.raises(ValueError, match="the loss has no gradient, which order 'first' takes"):
+        sensitivities(frozen, F.mse_loss, (x, target))
+    assert torch.equal(*(sensitivities(m, F.mse_loss, (x, target), "leave-one-out") for m in (frozen, model)))
     with pytest.raises(ValueError, match="no residual branch was found"):
         sensitivities(nn.Sequential(nn.Linear(5, 5)), F.mse_loss, (x.float(), target.float()))

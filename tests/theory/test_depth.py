@@ -246,6 +246,14 @@ def test_the_noise_of_a_deep_stable_network_is_nearly_normal():
             lambda: depth_excess([abs] * 13, torch.ones(1, 1), torch.ones(1, 1), [0.5] * 13),
             "at most 12 branches, got 13",
         ),
+        (
+            lambda: depth_excess([abs], torch.ones(1, 1), torch.ones(1, 1), [0.5], samples=0),
+            "samples must be at least 1, or None for all draws, got 0",
+        ),
+        (
+            lambda: depth_excess([abs], torch.ones(4, 1), torch.ones(4), [0.5]),
+            "target must be like the output, (4, 1), got (4,)",
+        ),
         (lambda: depth_noise_covariance([], torch.ones(1, 1), []), "at least one, got none"),
     ],
 )

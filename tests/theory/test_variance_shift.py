@@ -41,11 +41,15 @@ def test_relu_is_equation_15_and_so_is_the_quadrature(q):
         assert variance_shift(relu, q) == pytest.approx(equation_15(1 - q), rel=1e-12)
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.3, 0.7), (-2.0, 0.5), (1.7, 3.0), (-5.0, 1.0)])
+@pytest.mark.parametrize(
+    ("mean", "std"), [(0.0, 1.0), (0.3, 0.7), (-2.0, 0.5), (1.7, 3.0), (-5.0, 1.0), (-9.0, 1.0), (8.0, 1.0)]
+)
 def test_relu_of_any_normal_input_is_the_quadrature(mean, std):
     closed = moments("relu", 0.05, mean=mean, std=std)
     found = moments(relu_without_its_name, 0.05, mean=mean, std=std)
     assert found == pytest.approx(closed, rel=1e-10, abs=1e-12)
+    plain = moments("relu", 0.0, mean=mean, std=std)  # of a few 1e-19 at nine deviations, to as many digits
+    assert plain == pytest.approx(moments(relu_without_its_name, 0.0, mean=mean, std=std), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "gelu", "silu", "softplus", "mish"])

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from dropact.cli.options import (
+    METHOD_HELP,
     add_grid_options,
     add_training_options,
     method_options,
@@ -35,7 +36,7 @@ def add_parser(verbs: Any) -> None:
         "--methods",
         type=names,
         default="baseline,dropout,rrelu,drop-activation",
-        help="comma-separated, each of `dropact train --method` (default: baseline,dropout,rrelu,drop-activation)",
+        help=f"comma-separated (default: baseline,dropout,rrelu,drop-activation), of {METHOD_HELP}",
     )
     parser.add_argument(
         "--seeds", type=seeds, default="10", help="a count (default: 10) or a list such as 0,1,2 or 0-9"

@@ -44,6 +44,10 @@ NETWORK_HELP = (
     "resnet-18, -20, -32, -56, -110, -164, preresnet-110, -164, wrn-16-8, -20-10, -28-10, densenet-bc-100-12, "
     "densenet-bc-190-40, resnext-29-8x64d, or torchvision:NAME, timm:NAME"
 )
+METHOD_HELP = (
+    "baseline, dropout, hidden-dropout, rrelu, drop-activation, gaaf, aid, stocha, stochastic-depth, "
+    "depth-uniform, depth-linear, depth-sensitivity, cutout, autoaugment, or several joined by +"
+)
 SETTING_OPTIONS = (
     "epochs",
     "batch_size",

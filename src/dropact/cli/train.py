@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from dropact.cli.options import (
+    METHOD_HELP,
     add_training_options,
     method_options,
     require_extras,
@@ -30,11 +31,7 @@ def add_parser(verbs: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--method",
-        default="drop-activation",
-        help="baseline, dropout, rrelu, drop-activation (default), autoaugment, cutout, or several joined by +",
-    )
+    parser.add_argument("--method", default="drop-activation", help=f"{METHOD_HELP} (default: drop-activation)")
     parser.add_argument("--seed", type=int, default=0, help="a whole number of at least 0 (default: 0)")
     add_training_options(parser, out="runs/train")
     parser.set_defaults(run=run)

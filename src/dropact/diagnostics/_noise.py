@@ -26,4 +26,6 @@ def noise_of(layer: nn.Module, x: Tensor) -> UnitNoise:
         return UnitNoise(x.clamp(max=0), (layer.upper - layer.lower) ** 2 / 12)  # a uniform slope
     if isinstance(layer, GAAF | SurrogateGradient):
         return UnitNoise(torch.zeros_like(x), 0.0)  # what they change is the gradient
+    if isinstance(layer, StochasticActivation):
+        raise TypeError(f"the noise of a {type(layer).__name__} whose evaluation is not its mean has no mean of 0")
     raise TypeError(f"the noise of a {type(layer).__name__} is not known")

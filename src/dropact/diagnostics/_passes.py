@@ -16,8 +16,23 @@ Look = Callable[[str, int, Tensor | None, Tensor], None]
 
 
 def method_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers of dropact in ``model`` by name; one that stands at several places once."""
+    """The activations of dropact in ``model`` by name; one that stands at several places once."""
     return {name: module for name, module in model.named_modules() if is_method(module)}
+
+
+def require_method_layers(model: nn.Module, purpose: str) -> dict[str, nn.Module]:
+    """Those layers, of which there must be one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    layers = method_layers(model)
+    if not layers:
+        raise ValueError(
+            f"the model has no activation of dropact {purpose}: convert it with dropact.convert_ first "
+            f"(residual branches under stochastic depth do not count here)"
+        )
+    return layers
 
 
 def activation_layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -81,10 +81,12 @@ def recalibrate_batchnorm_(
         evaluate: called with the model, in evaluation mode, before and after, such as its validation error.
 
     Returns:
-        A :class:`Recalibration`: the statistics before and after, the two evaluations, and ``undo()``.
+        A :class:`Recalibration`: the statistics before and after, the two evaluations, and ``undo()``. A BatchNorm that
+        evaluation does not reach, such as that of an auxiliary head, keeps its statistics and is not among its layers.
 
     Raises:
-        ValueError: no BatchNorm with running statistics in the model, or no batches; the model is as it was.
+        ValueError: no BatchNorm with running statistics in the model or reached in evaluation, or no batches; the model
+            is as it was.
     """
     target = inner(model)
     norms = _batchnorms(target)
@@ -110,9 +112,12 @@ def recalibrate_batchnorm_(
         finally:
             for norm, momentum in momenta.items():
                 norm.momentum = momentum
+        unreached = {norm: held.pop(norm) for norm in norms.values() if not norm.num_batches_tracked}
+        _restore(unreached)
         if not seen:
-            _restore(held)
             raise ValueError("batches must hold at least one batch, got none")
+        if not held:
+            raise ValueError(f"no BatchNorm is reached in evaluation, of these: {', '.join(norms)}")
         set_mode(target, False)
         after = None if evaluate is None else evaluate(model)
     layers = tuple(
@@ -124,6 +129,7 @@ def recalibrate_batchnorm_(
             norm.running_var.clone(),
         )
         for name, norm in norms.items()
+        if norm in held
     )
     return Recalibration(layers, before, after, held)
 

@@ -27,7 +27,8 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
         A float in [0, 1].
 
     Raises:
-        ValueError: shapes that do not fit, no samples, rows that are no probabilities (logits, perhaps), or no bins.
+        ValueError: shapes that do not fit, no samples, rows that are no probabilities (logits, perhaps), labels of no
+            class, or no bins.
     """
     if probabilities.dim() != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
         shapes = f"{tuple(probabilities.shape)} and {tuple(labels.shape)}"
@@ -35,9 +36,11 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     p = probabilities.double()
-    if (p < 0).any() or ((p.sum(1) - 1).abs() > 1e-2).any():
+    if not ((p >= 0).all() and ((p.sum(1) - 1).abs() <= 1e-2).all()):  # nor NaN
         worst = p.sum(1)[(p.sum(1) - 1).abs().argmax()].item()
         raise ValueError(f"rows must be probabilities: least entry {p.min().item():.3g}, a row sums to {worst:.3g}")
+    if not ((labels >= 0) & (labels < p.shape[1])).all():
+        raise ValueError(f"labels must lie in [0, {p.shape[1]}), got {int(labels.min())} to {int(labels.max())}")
     confidence, predicted = p.max(1)
     place = torch.bucketize(confidence, torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1].to(p.device))
     gap = (predicted == labels).double() - confidence

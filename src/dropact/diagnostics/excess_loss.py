@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dropact.diagnostics._noise import noise_of
-from dropact.diagnostics._passes import inner, look_through, method_layers, modes, set_mode, undisturbed
+from dropact.diagnostics._passes import inner, look_through, modes, require_method_layers, set_mode, undisturbed
 from dropact.theory import UnitNoise, second_order_excess
 
 
@@ -23,8 +23,9 @@ def excess_loss(model: nn.Module, x: Any, loss: Callable[[Tensor], Tensor], dire
     >>> excess_loss(model, x, lambda y: nn.functional.cross_entropy(y, labels, reduction="none")).shape
     torch.Size([8])
 
-    Only dropact's layers are noise, everything else is as in evaluation mode, the running statistics of BatchNorm
-    included. :func:`dropact.theory.second_order_excess` has the form; docs/theory.md says how good it is.
+    Only dropact's activations are noise. Everything else is as in evaluation mode, the running statistics of BatchNorm
+    and stochastic depth included, whose own excess is :func:`dropact.theory.depth_excess`.
+    :func:`dropact.theory.second_order_excess` has the form; docs/theory.md says how good it is.
 
     Args:
         model: returns outputs ``(N, K)``.
@@ -33,12 +34,11 @@ def excess_loss(model: nn.Module, x: Any, loss: Callable[[Tensor], Tensor], dire
         directions: ``None`` for the exact form, which costs 2K backward passes; else a number of random directions.
 
     Raises:
-        ValueError: a model without layers of dropact, or outputs or losses of another shape.
+        ValueError: a model without activations of dropact, or outputs or losses of another shape.
+        TypeError: an activation that is not its mean in evaluation, such as ``StochA``, or of somebody else's method.
     """
     model = inner(model)
-    layers = method_layers(model)
-    if not layers:
-        raise ValueError("the model has no layer of dropact, hence no noise: convert it with dropact.convert_ first")
+    layers = require_method_layers(model, "whose noise it would be")
     noise: list[UnitNoise] = []
 
     def look(name: str, call: int, given: Tensor | None, y: Tensor) -> None:

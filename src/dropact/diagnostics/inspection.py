@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dropact._elementwise import Activation
 from dropact.diagnostics._noise import noise_of
-from dropact.diagnostics._passes import inner, method_layers
+from dropact.diagnostics._passes import inner, method_layers, require_method_layers
 from dropact.diagnostics.batchnorm import has_batchnorm, recalibrate_batchnorm_
 from dropact.diagnostics.probes import PROBES, Values, VarianceShift, channel_variances
 from dropact.diagnostics.recommendations import LayerReport, recommendations
@@ -94,12 +94,10 @@ def inspect(
         evaluate: called with the model before and with the copy after, such as its validation error.
 
     Raises:
-        ValueError: a model without layers of dropact.
+        ValueError: a model without activations of dropact.
     """
     model = inner(model)
-    layers = method_layers(model)
-    if not layers:
-        raise ValueError("the model has no layer of dropact to inspect: convert it with dropact.convert_ first")
+    layers = require_method_layers(model, "to inspect")
     readings = {reading.site: dict(reading.values) for reading in measure(model, x, probes=(*PROBES, _Alone()))}
     gap = readings.pop("")["output_gap"]
     before = after = None

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dropact.diagnostics._passes import inner, method_layers, modes, set_mode
+from dropact.diagnostics._passes import inner, modes, require_method_layers, set_mode
 
 
 class Prediction(NamedTuple):
@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
 
 
 def predict_samples(model: nn.Module, x: Any, n: int) -> Prediction:
-    """Predict by ``n`` forward passes with fresh masks in dropact's layers and evaluation mode elsewhere.
+    """Predict by ``n`` forward passes with fresh masks in dropact's activations and evaluation mode elsewhere.
 
     >>> import dropact
     >>> _ = torch.manual_seed(0)
@@ -36,7 +36,8 @@ def predict_samples(model: nn.Module, x: Any, n: int) -> Prediction:
     >>> mean.shape, bool((information > 0).all()), bool((information < entropy).all())
     (torch.Size([5, 3]), True, True)
 
-    No gradient is kept and the model is left as it was. Masks come from torch's default generator.
+    Stochastic depth is in evaluation mode too. No gradient is kept and the model is left as it was. Masks come from
+    torch's default generator.
 
     Args:
         model: returns logits ``(..., K)``.
@@ -44,14 +45,12 @@ def predict_samples(model: nn.Module, x: Any, n: int) -> Prediction:
         n: forward passes, at least 2.
 
     Raises:
-        ValueError: ``n`` below 2, or a model without layers of dropact, which would predict the same ``n`` times.
+        ValueError: ``n`` below 2, or a model without activations of dropact, which would predict the same ``n`` times.
         TypeError: the model does not return a floating tensor.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 2:
         raise ValueError(f"n must be a whole number of at least 2, got {n!r}")
-    layers = method_layers(inner(model)).values()
-    if not layers:
-        raise ValueError("the model has no layer of dropact to draw masks in: convert it with dropact.convert_ first")
+    layers = require_method_layers(inner(model), "to draw masks in").values()
     with torch.no_grad(), modes(inner(model)):
         set_mode(inner(model), False)
         for layer in layers:

@@ -60,7 +60,7 @@ def sensitivities(
         A tensor of one float64 per branch, on the CPU, in units of the loss.
 
     Raises:
-        ValueError: an unknown order, or no residual branch was found.
+        ValueError: an unknown order, no residual branch was found, or a frozen model, whose loss has no gradient.
     """
     check_choice(order, "order", ORDERS)
     inputs, targets = batch
@@ -83,6 +83,8 @@ def sensitivities(
             return torch.tensor(changes, dtype=torch.float64)
         with torch.enable_grad(), _watched(layers, leave=None) as seen:
             value = loss()
+        if not value.requires_grad:
+            raise ValueError(f"the loss has no gradient, which order {order!r} takes: is the model frozen?")
         pairs = [seen[id(layer)] for layer in layers]
         gradients = torch.autograd.grad(value, [y for _, y in pairs], allow_unused=True)
         products = [

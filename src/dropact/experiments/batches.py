@@ -165,6 +165,8 @@ class Batches:
             for indices, step in jobs:
                 yield self.make(indices, step)
             return
+        if not jobs:  # a run that goes on from the last step of an epoch
+            return
         with ThreadPoolExecutor(1) as ahead:
             waiting = ahead.submit(self.make, *jobs[0])
             for job in jobs[1:]:

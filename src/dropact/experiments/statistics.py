@@ -10,6 +10,7 @@ from functools import cache
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
+ROUNDING = 1e-12  # relative; a difference of two doubles is wrong by some 1e-16 of them
 POWER = 0.8
 
 
@@ -78,6 +79,12 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
     >>> round(difference.detectable, 2)    # with three seeds, and this spread, nothing much smaller
     0.94
 
+    Differences that are equal but for the rounding of the values, as those of whole numbers of test images are, have no
+    spread, and nothing is tested with it:
+
+    >>> paired_difference({0: 0.3, 1: 0.7}, {0: 0.2, 1: 0.6}).note
+    'all 2 values are equal: no interval'
+
     Returns:
         None when no seed is common.
     """
@@ -86,7 +93,11 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
     common = sorted(values.keys() & baseline.keys())
     if not common:
         return None
-    summary = summarise([values[seed] - baseline[seed] for seed in common])
+    differences = [values[seed] - baseline[seed] for seed in common]
+    largest = max(abs(side[seed]) for side in (values, baseline) for seed in common)
+    if max(differences) - min(differences) <= ROUNDING * largest:
+        differences = differences[:1] * len(differences)
+    summary = summarise(differences)
     if summary.low is None or summary.sd is None:
         return summary
     t = summary.mean / (summary.sd / math.sqrt(summary.n))

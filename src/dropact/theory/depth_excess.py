@@ -120,14 +120,19 @@ def depth_excess(
         seed: of these draws.
 
     Raises:
-        TypeError, ValueError: as there; or more than 12 branches without ``samples``.
+        TypeError, ValueError: as there; more than 12 branches without ``samples``, fewer than 1 of them, or a target of
+            another shape than the output.
     """
     rates = _rates(branches, survival)
+    if samples is not None and samples < 1:
+        raise ValueError(f"samples must be at least 1, or None for all draws, got {samples!r}")
     if samples is None and len(rates) > MOST_EXACT:
         raise ValueError(f"without samples there may be at most {MOST_EXACT} branches, got {len(rates)}")
     generator = torch.Generator().manual_seed(seed)
 
     def loss(output: Tensor) -> Tensor:
+        if output.shape != target.shape:  # they might broadcast
+            raise ValueError(f"target must be like the output, {tuple(output.shape)}, got {tuple(target.shape)}")
         return (output - target).square().flatten(1).sum(1).mean()
 
     variance, curvature = [], []

@@ -119,8 +119,8 @@ def _activation_moments(activation: Activation, mean: float, std: float) -> tupl
 
 
 def _relu_moments(mean: float, std: float) -> tuple[float, float, float]:
-    below = math.erfc(mean / std / math.sqrt(2)) / 2
+    # Each side by its own tail: a difference to 1 has no digits left where the mean is some deviations off.
+    below, above = (math.erfc(side * mean / std / math.sqrt(2)) / 2 for side in (1, -1))
     density = std * math.exp(-((mean / std) ** 2) / 2) / math.sqrt(2 * math.pi)
     second = mean**2 + std**2
-    gap2 = second * below - mean * density
-    return mean * (1 - below) + density, second - gap2, gap2
+    return mean * above + density, second * above + mean * density, second * below - mean * density
