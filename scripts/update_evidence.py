@@ -133,8 +133,8 @@ def what_it_took(reports: Reports, root: Path) -> str:
     ]
     legend = (
         "Core-hours: threads of a run times the time it took, of all that are finished; those still to run at "
-        "their median. One thread for each of two runs does as much on two cores as two threads for one, and no barrier between "
-        "them waits for somebody else's process."
+        "their median. One thread for each of two runs does as much on two cores as two threads for one, and no "
+        "barrier between them waits for somebody else's process."
     )
     where = dict.fromkeys(machine(made) for report in reports.values() for made in report.environments)
     return f"{markdown_table(Grid(headings, lines))}\n\n{legend} On {'; '.join(sorted(where))}."
