@@ -72,12 +72,23 @@ def apply(activation: Activation, x: Tensor) -> Tensor:
         ValueError: the result has not the shape and dtype of ``x``.
     """
     fx = resolve(activation)(x.clone() if getattr(activation, "inplace", False) else x)
+    if fx.dtype != x.dtype and fx.is_floating_point() and torch.is_autocast_enabled(x.device.type):
+        fx = fx.to(x.dtype)  # PReLU and its like take the narrow dtype there
     if fx.shape != x.shape or fx.dtype != x.dtype:
         raise ValueError(
             f"activation {show(activation)} must be elementwise and keep the dtype: it turned {x.dtype} of shape "
             f"{tuple(x.shape)} into {fx.dtype} of shape {tuple(fx.shape)}"
         )
     return fx
+
+
+def mix(f: Tensor, g: Tensor, prob: float | Tensor) -> Tensor:
+    """``(1 - prob) * f + prob * g``, in the dtype of ``f``; at 0 and 1 one alone, as 0 times infinity is no number."""
+    if isinstance(prob, Tensor):
+        return ((1 - prob) * f + prob * g).to(f.dtype)  # else a 0-d ``f`` would take that of ``prob``
+    if prob in (0, 1):
+        return (g if prob else f).clone()
+    return (1 - prob) * f + prob * g
 
 
 def show(activation: Activation) -> str:

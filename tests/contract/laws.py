@@ -15,6 +15,7 @@ import torch
 from extension import watched
 from rows import Row
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 import dropact
@@ -135,6 +136,45 @@ def gradients_are_right(row: Row) -> None:
         else:
             assert torch.autograd.gradcheck(lambda t, k=training: row.call(t, training=k, seed=5), (x,))
             assert torch.autograd.gradgradcheck(lambda t, k=training: row.call(t, training=k, seed=5).pow(2), (x,))
+
+
+def gradients_come_in_any_form(row: Row) -> None:
+    """Many at once, zeros that were never written, and views that say "negate": autograd hands over all of these."""
+    x = torch.randn(5, 8, requires_grad=True)
+    for training in (True, False):
+        y = row.call(2 * x, training=training, seed=5)
+        grads = torch.randn(3, *x.shape)
+        together = torch.autograd.grad(y, x, grads, is_grads_batched=True, retain_graph=True)[0]
+        one_by_one = [torch.autograd.grad(y, x, grad, retain_graph=True)[0] for grad in grads]
+        assert_same(together, torch.stack(one_by_one))
+        assert torch.equal(torch.autograd.grad(torch.sgn(y).sum(), x, retain_graph=True)[0], torch.zeros_like(x))
+        negated = torch.complex(grads[1], -grads[0]).conj().imag  # a view of -grads[0] that says: negate
+        assert negated.is_neg()
+        assert_same(torch.autograd.grad(y, x, negated)[0], one_by_one[0])
+        assert_same(row.call(negated, training=training, seed=5), row.call(grads[0], training=training, seed=5))
+
+
+def forward_mode_is_backward_mode(row: Row) -> None:
+    """Tangents are carried, with and without a graph: outputs depend on their own inputs alone."""
+    x, tangent = torch.randn(5, 8, requires_grad=True), torch.randn(5, 8)
+    for training in (True, False):
+        (slope,) = torch.autograd.grad(row.call(x, training=training, seed=5).sum(), x)
+        for graph in (True, False):
+            with torch.set_grad_enabled(graph), forward_ad.dual_level():
+                y = row.call(forward_ad.make_dual(x.detach(), tangent), training=training, seed=5)
+                carried = forward_ad.unpack_dual(y).tangent
+            assert carried is not None, (training, graph)
+            assert_same(carried, slope * tangent)
+
+
+def infinite_inputs_are_evaluated_at_both_ends(row: Row) -> None:
+    """0 times infinity is no number: at drop_prob 0 and 1 one function serves alone, as in the folded layer."""
+    x = torch.tensor([-torch.inf, -1.0, torch.inf])
+    layer = row.layer().eval()
+    for drop_prob in (0.0, 1.0) if hasattr(layer, "drop_prob") and hasattr(layer, "folded") else ():
+        layer.drop_prob = drop_prob
+        assert torch.equal(layer(x).isnan(), layer.folded()(x).isnan()), drop_prob
+        assert torch.equal(layer(x).nan_to_num(), layer.folded()(x).nan_to_num())
 
 
 def inplace_equals_out_of_place(row: Row) -> None:
@@ -288,6 +328,9 @@ LAWS = [
     evaluation_is_the_formula,
     positive_side_of_relus_is_untouched,
     gradients_are_right,
+    gradients_come_in_any_form,
+    forward_mode_is_backward_mode,
+    infinite_inputs_are_evaluated_at_both_ends,
     inplace_equals_out_of_place,
     vmap_batches,
     copies_behave_alike,

@@ -159,6 +159,23 @@ def test_a_gradient_of_another_layout_comes_out_in_the_inputs():
     assert got.stride() == x.stride()
 
 
+def test_gradients_come_in_any_form():
+    """Zeros that were never written, views that say "negate", and many at once."""
+    x = dense((6, 5, 4, 4)).requires_grad_()
+    weight, bias = (t.requires_grad_() for t in layer(5))
+    y = BatchNorm.apply(x, weight, bias, None, moments(x, None, None, 0.0, 1e-5), (SEED, probability(0.3)), None)
+    leaves = (x, weight, bias)
+    for zero in torch.autograd.grad(torch.sgn(y).sum(), leaves, retain_graph=True):
+        assert torch.equal(zero, torch.zeros_like(zero))
+    grads = torch.randn(3, *x.shape)
+    one_by_one = [torch.autograd.grad(y, leaves, grad, retain_graph=True) for grad in grads]
+    negated = torch.autograd.grad(y, leaves, torch.complex(grads[0], -grads[0]).conj().imag, retain_graph=True)
+    together = torch.autograd.grad(y, leaves, grads, is_grads_batched=True)
+    for all_of_one, single, turned in zip(together, zip(*one_by_one, strict=True), negated, strict=True):
+        torch.testing.assert_close(all_of_one, torch.stack(single), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(turned, single[0], rtol=1e-4, atol=1e-5)
+
+
 def test_the_second_derivative_is_torchs():
     x = dense((6, 5, 4, 4)).requires_grad_()
     weight, bias = (t.requires_grad_() for t in layer(5))
@@ -252,7 +269,27 @@ def written_by_what_does_not_join(y, r):
     return F.relu(y)
 
 
+def written_by_another_name(y, r):
+    y.detach()[:, :2] = 0.5
+    return F.relu(y)
+
+
+def written_behind_autograd(y, r):
+    y.data.fill_(1.5)
+    return F.relu(y)
+
+
+def hooked(y, r):
+    """Three times the gradient goes on: the activation must leave it to the output of the BatchNorm."""
+    y.register_hook(lambda grad: 3 * grad)
+    return F.relu(y)
+
+
 FOLLOWERS |= {
+    "written by another name": (written_by_another_name, ["values"]),
+    "written behind autograd": (written_behind_autograd, ["values"]),
+    "a hook on its gradient": (hooked, ["values"]),
+    "a sum with a negated view": (lambda y, r: F.relu(y + torch.complex(r, r).conj().imag), ["values"]),
     "+=": (iadd, ["added relu"]),
     "written, then used": (written_without_rebinding, ["relu"]),
     "written, not joined": (written_by_what_does_not_join, ["values"]),

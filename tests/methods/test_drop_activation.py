@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -161,3 +163,22 @@ def test_other_bad_arguments_are_named():
         drop_activation(x, activation=torch.sum)
     with pytest.raises(TypeError, match="needs a tensor, got list"):
         drop_activation([1.0])
+
+
+def test_a_parametric_activation_under_autocast_keeps_the_dtype_of_its_input():
+    layer, x = DropActivation(0.1, nn.PReLU()), torch.randn(64, 8)  # PReLU takes bfloat16 there
+    for training in (True, False):
+        layer.train(training)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        assert y.dtype == torch.float32
+        torch.manual_seed(0)
+        torch.testing.assert_close(y[x > 0], x[x > 0], rtol=2**-7, atol=0)  # rounded once to bfloat16
+
+
+def test_a_number_in_no_dimension_keeps_its_dtype_whatever_the_rate_is():
+    x, rate = torch.tensor(-2.0), torch.tensor(0.25, dtype=torch.float64)
+    for activation, evaluated in (("relu", -0.5), ("tanh", 0.25 * -2 + 0.75 * math.tanh(-2))):
+        y = drop_activation(x, rate, activation, training=False)
+        assert y.dtype == torch.float32
+        assert y.item() == pytest.approx(evaluated, rel=1e-6)

@@ -387,3 +387,19 @@ def test_weights_in_bfloat16_and_images_without_gradient(gradients_of_weights):
     fused(x).float().square().sum().backward()
     assert fused[0].weight.grad.dtype == torch.bfloat16
     assert gradients_of_weights == [(16, 1)]
+
+
+def test_gradients_of_a_convolution_come_in_any_form(gradients_of_weights):
+    """Zeros that were never written, and many at once: torch's own, as no memory holds their values."""
+    _, fused, _ = convolution(16, 16, 3)
+    fused.to(torch.bfloat16)
+    x, weight = pictures(), fused[0].weight
+    y = fused(x)
+    assert torch.autograd.grad(torch.sgn(y).sum(), weight, retain_graph=True)[0].count_nonzero() == 0
+    grads = torch.randn(3, *y.shape, dtype=torch.bfloat16)
+    (together,) = torch.autograd.grad(y, weight, grads, is_grads_batched=True, retain_graph=True)
+    assert gradients_of_weights == []
+    for got, grad in zip(together, grads, strict=True):
+        (expected,) = torch.autograd.grad(y, weight, grad, retain_graph=True)
+        torch.testing.assert_close(got, expected, rtol=2.0**-6, atol=2.0**-7 * float(expected.abs().max()))
+    assert gradients_of_weights == [(16, 1)] * 3

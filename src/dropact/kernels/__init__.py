@@ -1,6 +1,6 @@
 """The fused operations, served by the best backend for the tensor at hand."""
 
-from dropact.kernels._dispatch import backend, ordinary, transformed
+from dropact.kernels._dispatch import backend, forward_mode, ordinary, transformed
 from dropact.kernels.accelerated import accelerated_backward
 from dropact.kernels.choose import choose
 from dropact.kernels.drop_relu import drop_relu
@@ -14,6 +14,7 @@ __all__ = [
     "backend",
     "choose",
     "drop_relu",
+    "forward_mode",
     "gaussian",
     "logistic",
     "masked_relu",

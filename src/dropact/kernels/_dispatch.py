@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from dropact import _random
@@ -74,14 +74,26 @@ def backend_for(x: Tensor) -> ModuleType | None:
     return None
 
 
+def forward_mode() -> bool:
+    """Whether derivatives are carried forward, by tangents: a kernel would lose them without a word."""
+    return forward_ad._current_level >= 0
+
+
 def transformed() -> bool:
-    """Whether a transform of torch.func is at work: it needs to see plain torch operations."""
-    return torch._C._are_functorch_transforms_active()
+    """Whether a transform of torch.func, or differentiation in forward mode, is at work: they need to see plain torch
+    operations."""
+    return torch._C._are_functorch_transforms_active() or forward_mode()
 
 
 def plain(x: Tensor) -> bool:
     """An ordinary tensor that no mode watches: the dispatcher would only lead to our own functions, 5 us later."""
-    return type(x) is Tensor and torch._C._len_torch_dispatch_stack() == 0
+    return type(x) is Tensor and torch._C._len_torch_dispatch_stack() == 0 and not _without_values(x)
+
+
+def _without_values(x: Tensor) -> bool:
+    """Whether the values are not what its memory holds, if it has any: to be negated, zeros that were never written, or
+    many gradients at once under ``is_grads_batched``. Autograd hands over all of these."""
+    return x.is_neg() or x._is_zerotensor() or torch._C._functorch.is_legacy_batchedtensor(x)
 
 
 def ordinary(x: Tensor) -> Tensor:

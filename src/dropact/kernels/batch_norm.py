@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from dropact.kernels import cpu, reference
-from dropact.kernels._dispatch import eager_on_cpu, laid_out
+from dropact.kernels._dispatch import eager_on_cpu, laid_out, plain
 
 Drop = tuple[Tensor, Tensor]  # seed and drop_prob of a ReLU
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -88,7 +88,8 @@ class BatchNorm(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, y = ctx.saved_tensors
-        backward = _differentiable_backward if torch.is_grad_enabled() else _backward
+        kernel = plain(grad) and not torch.is_grad_enabled()
+        backward = _backward if kernel else _differentiable_backward
         gradients = backward(grad, x, weight, bias, y, ctx.has_added, ctx.found)
         needed = zip(gradients, ctx.needs_input_grad, strict=False)
         return *(gradient if need else None for gradient, need in needed), None, None, None
@@ -120,7 +121,7 @@ def _differentiable_backward(
     has_added: bool,
     found: Moments,
 ) -> tuple[Tensor | None, ...]:
-    """The same through torch's operators, to be differentiated again."""
+    """The same through torch's operators, for any gradient, to be differentiated again."""
     behind = grad if y is None else reference.drop_relu_backward(grad, y)
     inputs = [t for t in (x, weight, bias) if t is not None]
     with torch.enable_grad():

@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from dropact.kernels import cpu
-from dropact.kernels._dispatch import eager_on_cpu
+from dropact.kernels._dispatch import eager_on_cpu, plain
 
 # Pairs of an input and an output channel: the sums of one part of a batch stay in a core's second cache.
 _MOST = 8192
@@ -72,7 +72,7 @@ class _Convolution(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, rounded = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again: through torch's operators
+        if torch.is_grad_enabled() or not plain(grad):  # to be differentiated again, say: through torch's operators
             to_x, to_weight = _torch_backward(grad, x, weight.to(x.dtype), ctx.stride, list(ctx.needs_input_grad[:2]))
             return to_x, None if to_weight is None else to_weight.to(weight.dtype), None
         to_x = _torch_backward(grad, x, rounded, ctx.stride, [True, False])[0] if ctx.needs_input_grad[0] else None

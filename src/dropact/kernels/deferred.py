@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
-from dropact.kernels._dispatch import ordinary
+from dropact.kernels._dispatch import ordinary, plain
 from dropact.kernels.batch_norm import BatchNorm, Drop, Moments, forward, moments
 from dropact.kernels.drop_relu import drop_relu
 
@@ -54,7 +54,6 @@ class Deferred(Tensor):
     _versions: tuple[int, ...]
     _found: Moments
     _value: Tensor | None
-    _written: bool  # whether somebody wrote into the value
     _node: Any  # the grad_fn it was made with; another one is that of a function that passed it on as its own output
     _successor: Tensor | None  # what stands for this one since somebody wrote into it
 
@@ -69,7 +68,6 @@ class Deferred(Tensor):
             made._inputs, made._found = inputs, found
             made._versions = _versions(inputs)
             made._value = made._successor = None
-            made._written = False
             return made
 
         made: Deferred = BatchNorm.apply(*inputs, found, None, make)
@@ -78,10 +76,15 @@ class Deferred(Tensor):
 
     @property
     def pending(self) -> bool:
-        """Whether its values are still those of its inputs."""
+        """Whether its values are still those of its inputs, and nobody has seen them, nor asked for its gradient.
+
+        Who has seen the values may write to them by another name, and what joins would compute them anew without that.
+        """
         return (
             self._successor is None
-            and not self._written
+            and self._value is None
+            and not self._backward_hooks
+            and not self.retains_grad
             and self.grad_fn is self._node
             and self._versions == _versions(self._inputs)
         )
@@ -126,10 +129,7 @@ class Deferred(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         plain_args, plain_kwargs = tree_map_only(Deferred, Deferred.value, (args, kwargs or {}))
         result = func(*plain_args, **plain_kwargs)
-        if not (func._schema.is_mutable and isinstance(args[0], Deferred)):
-            return result
-        args[0]._written = True
-        return args[0]
+        return args[0] if func._schema.is_mutable and isinstance(args[0], Deferred) else result
 
 
 def _versions(inputs: tuple[Tensor | None, ...]) -> tuple[int, ...]:
@@ -169,7 +169,7 @@ def _add(a: Any, b: Any, *, alpha: float = 1) -> Any:
         return NotImplemented
     if isinstance(other, Deferred):
         other = other.clone()
-    return x.plus(other) if type(other) is Tensor else NotImplemented
+    return x.plus(other) if plain(other) else NotImplemented
 
 
 def _add_(a: Any, b: Any, *, alpha: float = 1) -> Any:

@@ -27,7 +27,7 @@ def replace_derivative(x: Tensor, f: Callable[[Tensor], Tensor], backward: Backw
     again for derivatives of higher order, which are those of a function whose derivative it is.
     """
     if kernels.transformed():
-        return _Batched.apply(x, f, backward)
+        return (_Carried if kernels.forward_mode() else _Batched).apply(x, f, backward)
     return _Replaced.apply(kernels.ordinary(x), f, backward)
 
 
@@ -84,3 +84,16 @@ class _Batched(Function):
         ctx.save_for_backward(x)
 
     backward = _Replaced.backward
+
+
+class _Carried(_Batched):
+    """The same with tangents. ``backward`` is elementwise and linear in the gradient: it is its own transpose."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _Batched.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0])
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return ctx.of_gradient(tangent, *ctx.saved_tensors)

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from dropact import kernels
 from dropact._arguments import check_broadcast, check_choice, check_input, check_mask, check_probability
-from dropact._elementwise import Activation, apply, resolve, show
+from dropact._elementwise import Activation, apply, mix, resolve, show
 from dropact._random import as_seed, is_chosen, random_bits_like
 from dropact.methods._activation import is_relu, keep_plain_keys, stock, underlying
 from dropact.methods._rate import LayerWithRate
@@ -99,11 +99,12 @@ def drop_activation(
 def _mean(x: Tensor, drop_prob: float | Tensor, activation: Activation, inplace: bool) -> Tensor:
     if is_relu(activation):
         if not isinstance(drop_prob, Tensor):
-            return F.leaky_relu(x, drop_prob, inplace=inplace)
-        y = torch.where(x > 0, x, x * drop_prob)
+            # LeakyReLU of slope 0 makes NaN of -inf
+            return F.leaky_relu(x, drop_prob, inplace=inplace) if drop_prob else F.relu(x, inplace=inplace)
+        y = torch.where(x > 0, x, (x * drop_prob).to(x.dtype))
     else:
         source = x.clone() if inplace else x
-        y = drop_prob * source + (1 - drop_prob) * apply(activation, source)
+        y = mix(apply(activation, source), source, drop_prob)
     return x.copy_(y) if inplace else y
 
 

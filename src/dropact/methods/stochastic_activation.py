@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from dropact import kernels
 from dropact._arguments import check_broadcast, check_input, check_mask, check_probability
-from dropact._elementwise import Activation, apply, negative_part, resolve, show, silu_below_zero
+from dropact._elementwise import Activation, apply, mix, negative_part, resolve, show, silu_below_zero
 from dropact._random import as_seed
 from dropact.methods._activation import evaluate, is_relu, same, stock, underlying
 from dropact.methods._rate import LayerWithRate
@@ -83,7 +83,7 @@ def stochastic_activation(
     source = x.clone() if inplace else x  # the functions may keep their input for backward
     fx, gx = apply(activation, source), apply(replacement, source)
     if not training:
-        y = (1 - drop_prob) * fx + drop_prob * gx
+        y = mix(fx, gx, drop_prob)
     elif mask is None:
         y = kernels.choose(gx, fx, as_seed(seed, x), drop_prob)
     else:
@@ -162,6 +162,8 @@ class StochasticActivation(LayerWithRate):
         """A layer without dropact that has this layer's evaluation output, in either mode."""
         if self.evaluation is not None:
             return nn.ReLU(self.inplace) if is_relu(self.evaluation) else stock(self.evaluation)
+        if self.drop_prob in (0, 1):
+            return stock(self.replacement if self.drop_prob else self.activation)
         functions = {"activation": stock(self.activation), "replacement": stock(self.replacement)}
         graph = torch.fx.Graph()
         x = graph.placeholder("x")

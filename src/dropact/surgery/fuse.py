@@ -25,8 +25,9 @@ def fuse_(model: nn.Module) -> Receipt:
     * BatchNorm layers, in float16, bfloat16 or float32: ``y = act(batch_norm(x) + shortcut)``, the activation ReLU or
       Drop-Activation, in two passes over memory, one of them for the statistics, and its gradient in two. Masks are
       those of the separate layers under the same seed; values differ by the rounding of the batch's statistics alone.
-      Their output is a tensor that is computed where it is used (`dropact.kernels.deferred`). ``torch.fx`` cannot trace
-      it: ``undo()`` or ``fold_`` first.
+      Their output is a tensor that is computed where it is used (`dropact.kernels.deferred`): ``torch.fx`` cannot trace
+      it, and after an activation has joined the pass there is no gradient with respect to what came before it:
+      ``undo()`` or ``fold_`` first.
     * 3×3 convolutions with padding 1, stride 1 or 2 and no bias, of multiples of 16 channels and at most 8,192 pairs of
       them, in bfloat16 (autocast or not), on processors that have AVX512_BF16 and no AMX: the gradient of the weights,
       in float32 and faster than oneDNN's (`dropact.kernels.convolution`). The output keeps its bits.
