@@ -240,6 +240,24 @@ def dtype_casts_keep_the_law(row: Row) -> None:
     assert_same(empty(x), row.evaluated(x), rtol=1e-12, atol=1e-14)
 
 
+def it_trains_wherever_it_was_made(row: Row) -> None:
+    """On the meta device, its weights assigned afterwards; in inference mode, its rate set afterwards."""
+    plain, x = nn.Linear(4, 4), torch.randn(8, 4)
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Linear(4, 4), row.layer())
+    net.load_state_dict({f"0.{name}": value for name, value in plain.state_dict().items()}, assign=True)
+    results = []
+    for model in (net, nn.Sequential(plain, row.layer())):
+        torch.manual_seed(4)
+        results.append(model(x))
+    assert torch.equal(*results)
+    with torch.inference_mode():
+        layer = row.layer()
+    if hasattr(layer, "drop_prob"):
+        layer.drop_prob = 0.0
+    assert layer(x.clone()).shape == x.shape
+
+
 def compiles_without_graph_break(row: Row) -> None:
     """fullgraph, and from the same torch.manual_seed the masks of eager mode."""
     torch._dynamo.reset()
@@ -335,6 +353,7 @@ LAWS = [
     vmap_batches,
     copies_behave_alike,
     dtype_casts_keep_the_law,
+    it_trains_wherever_it_was_made,
     checkpointing_repeats_the_mask,
     compiles_without_graph_break,
     a_fused_batch_norm_before_it_changes_nothing,

@@ -157,6 +157,11 @@ def test_a_model_without_rates_is_refused_by_name():
         (TypeError, "steps must be an integer, got 1.5", {"steps": 1.5}),
         (ValueError, r"start must lie in \[0, 1\], got -0.1", {"start": -0.1}),
         (ValueError, r"peak must lie in \[0, 1\], got 2", {"peak": 2}),
+        (
+            TypeError,
+            "has the options .*, got 'until'",
+            {"shape": functools.partial(SHAPES["late"], since=0.2), "until": 0.2},
+        ),
         (TypeError, r"shape 'late' has the options \['since'\], got 'until'", {"shape": "late", "until": 0.2}),
         (ValueError, r"until must lie in \[0, 1\], got 7", {"shape": "early", "until": 7}),
         (ValueError, r"shape's value must lie in \[0, 1\], got 2", {"shape": lambda progress: 2}),

@@ -146,7 +146,8 @@ def laid_out(x: Tensor, strides: tuple[int, ...]) -> Tensor:
 def on_device(value: float | Tensor, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value.to(like.device)
-    return torch.full((), value, dtype=torch.float64, device=like.device)
+    dtype = torch.float32 if like.device.type == "mps" else torch.float64  # which that one does not have
+    return torch.full((), value, dtype=dtype, device=like.device)
 
 
 class Operator:

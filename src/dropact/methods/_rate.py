@@ -39,10 +39,16 @@ class LayerWithRate(nn.Module):
         """What to compute with: the number, or in compiled code, which would be guarded on it, the buffer."""
         return self._rate if torch.compiler.is_compiling() else self._drop_prob
 
+    def training_rate(self) -> float | Tensor:
+        """The buffer; the number, where the model was made on the meta device and given its weights, but no buffer."""
+        return self._drop_prob if self._rate.is_meta else self._rate
+
     def _write_rate(self) -> None:
         # float64 whatever the model's dtype (a bfloat16 0.05 is 0.0500488), where the device has it.
         dtype = torch.float32 if self._rate.device.type == "mps" else torch.float64
-        if self._rate.dtype != dtype:
+        if (
+            self._rate.dtype != dtype or self._rate.is_inference()
+        ):  # one made in inference mode is written to only there
             self._rate = torch.empty((), dtype=dtype, device=self._rate.device)
         self._rate.fill_(self._drop_prob)
 

@@ -147,7 +147,7 @@ class DropActivation(LayerWithRate):
             keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        rate = self._rate if self.training else self.rate()
+        rate = self.training_rate() if self.training else self.rate()
         return drop_activation(x, rate, self.activation, self.granularity, self.inplace, training=self.training)
 
     def replacement_for(self, activation: Activation) -> nn.Module:

@@ -72,8 +72,9 @@ class ResidualSum(LayerWithRate):
             return add_mean(shortcut, branch(*args, **kwargs), self.rate(), how)
         seed = None if self.shared is None else self.shared.next()
         if how.compute == "masked":
-            mask = draw_mask(shortcut, self._rate, how, seed)
-            return add_masked(shortcut, branch(*args, **kwargs), mask, self._rate, how)
+            rate = self.training_rate()
+            mask = draw_mask(shortcut, rate, how, seed)
+            return add_masked(shortcut, branch(*args, **kwargs), mask, rate, how)
         rate = self.rate()
         kept = draw_survivors(shortcut, rate, how, seed)
         return add_surviving(shortcut, branch, args, kwargs, kept, rate, how, lambda: _parameters(owners))

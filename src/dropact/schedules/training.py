@@ -192,5 +192,5 @@ def _with_options(shape: str | Shape, options: dict[str, float]) -> Shape:
     accepted = list(inspect.signature(shape).parameters)[1:]
     for name in options:
         if name not in accepted:
-            raise TypeError(f"shape {shape.__name__!r} has the options {accepted}, got {name!r}")
+            raise TypeError(f"shape {getattr(shape, '__name__', shape)!r} has the options {accepted}, got {name!r}")
     return functools.partial(shape, **options)
