@@ -19,6 +19,7 @@ from dropact.kernels import cpu
 # Anything a backend lacks is served by kernels/reference.py.
 library = torch.library.Library("dropact", "FRAGMENT")
 _warned: set[str] = set()
+_is_legacy_batchedtensor = torch._C._functorch.is_legacy_batchedtensor
 
 
 def backend(device: torch.device | str = "cpu") -> str:
@@ -93,7 +94,7 @@ def plain(x: Tensor) -> bool:
 def _without_values(x: Tensor) -> bool:
     """Whether the values are not what its memory holds, if it has any: to be negated, zeros that were never written, or
     many gradients at once under ``is_grads_batched``. Autograd hands over all of these."""
-    return x.is_neg() or x._is_zerotensor() or torch._C._functorch.is_legacy_batchedtensor(x)
+    return x.is_neg() or x._is_zerotensor() or _is_legacy_batchedtensor(x)
 
 
 def ordinary(x: Tensor) -> Tensor:
