@@ -484,3 +484,25 @@ def test_a_dropped_block_computes_no_convolution():
 def test_wrapped_models_are_refused():
     with pytest.raises(TypeError, match="add_stochastic_depth_ needs a plain model"):
         dropact.add_stochastic_depth_(torch.compile(nn.Sequential(Plain())))
+
+
+def test_generators_of_other_devices_are_left_alone(monkeypatch):
+    """Nothing would put them back: those of a model's devices are."""
+
+    class DropPath(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rate = 0.1
+
+        def forward(self, x):
+            return x * (torch.rand(len(x), 1) >= self.rate) if self.training else x
+
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(3)
+    assert seeded == [3]
+    model, x, state = nn.Sequential(Plain(), DropPath()), torch.randn(4, 4), torch.get_rng_state()
+    dropact.diagnostics.sensitivities(model, F.mse_loss, (x, x))
+    dropact.add_stochastic_depth_(model, inputs=x)
+    assert seeded == [3]
+    assert torch.equal(torch.get_rng_state(), state)

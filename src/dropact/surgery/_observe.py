@@ -86,10 +86,9 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
-    devices = {t.device for t in (*model.parameters(), *(value for *_, value in buffers))}
     python = random.getstate()
     try:
-        with torch.random.fork_rng(devices=[device for device in devices if device.type == "cuda"]):
+        with torch.random.fork_rng(devices=_cuda_devices(model)):
             yield
     finally:
         random.setstate(python)
@@ -97,6 +96,19 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
             for module, name, buffer, value in buffers:
                 buffer.copy_(value)
                 module._buffers[name] = buffer
+
+
+def seed_generators(model: nn.Module, seed: int) -> None:
+    """What ``torch.manual_seed`` does, for the CPU and the model's own devices alone: it seeds all that there are, and
+    whoever puts states back puts back those of the model's."""
+    torch.default_generator.manual_seed(seed)
+    for device in _cuda_devices(model):
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def _cuda_devices(model: nn.Module) -> list[torch.device]:
+    return [d for d in {t.device for t in (*model.parameters(), *model.buffers())} if d.type == "cuda"]
 
 
 class _Functions(TorchFunctionMode):

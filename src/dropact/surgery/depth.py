@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 from dropact._arguments import check_choice, check_number
 from dropact._random import derived_seed
 from dropact.methods import ResidualSum
-from dropact.surgery._observe import Inputs, _copied, _unchanged, arguments
+from dropact.surgery._observe import Inputs, _copied, _unchanged, arguments, seed_generators
 from dropact.surgery._plan import bring, without_shortcuts
 from dropact.surgery._refuse import refuse_wrapped
 from dropact.surgery._residuals.branches import Branches, BranchSite, find_branches
@@ -252,7 +252,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 def _output(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     with _unchanged(model), torch.no_grad():
-        torch.manual_seed(0)
+        seed_generators(model, 0)
         output = model(*_copied(args), **_copied(kwargs))
     return [t for t in tree_flatten(output)[0] if isinstance(t, Tensor) and t.is_floating_point()]
 
