@@ -449,6 +449,56 @@ def test_layers_of_others_get_their_rates_or_are_replaced():
     assert [m.drop_prob for m in model.modules() if hasattr(m, "drop_prob")] == model_rates
 
 
+class Dropping(nn.Module):
+    """Drops rows where ``keeps`` says so of its number; beside it stands one of no effect."""
+
+    def __init__(self, number, kept):
+        super().__init__()
+        self.momentum, self.number, self.kept = 0.5, number, kept
+
+    def forward(self, x):
+        keep = self.kept(self.number)
+        return x * (torch.rand(len(x), *[1] * (x.dim() - 1)) < keep) / max(keep, 1e-9) if self.training else x
+
+
+@pytest.mark.parametrize("written", ["outside", "in the branch"])
+@pytest.mark.parametrize("survives", [False, True])
+@pytest.mark.parametrize("existing", ["set", "replace"])
+def test_a_rate_of_others_may_be_that_of_survival(written, survives, existing):
+    class Dropped(Block):
+        def __init__(self):
+            super().__init__()
+            self.drop = Dropping(0.8, (lambda p: p) if survives else (lambda p: 1 - p))
+
+        def forward(self, x):
+            return x + self.drop(self.one(x)) if written == "in the branch" else self.drop(self.one(x))
+
+    model = nn.Sequential(Dropped())
+    if existing == "replace" and written == "outside":
+        return
+    receipt = dropact.add_stochastic_depth_(model, 0.9, existing=existing)
+    expected = 1.0 if existing == "replace" else 0.9
+    assert model[0].drop.number == pytest.approx(expected if survives else 1 - expected)
+    assert model[0].drop.momentum == 0.5
+    receipt.undo()
+    assert model[0].drop.number == 0.8
+
+
+@pytest.mark.parametrize("existing", ["set", "replace"])
+def test_a_rate_of_others_that_is_neither_is_missed(existing):
+    class Dropped(Block):
+        def __init__(self):
+            super().__init__()
+            self.drop = Dropping(0.8, lambda p: (1 - p) ** 4)
+
+        def forward(self, x):
+            return x + self.drop(self.one(x))
+
+    with pytest.warns(UserWarning, match="1 residual branch cannot be dropped.*it drops a branch already, by a rate"):
+        receipt = dropact.add_stochastic_depth_(nn.Sequential(Plain(), Dropped()), 0.9, existing=existing)
+    assert [change.name for change in receipt] == ["0.residual"]
+
+
 def test_a_layer_of_torchvision_that_serves_two_branches_is_one():
     model = _torchvision("swin_t")
     assert len(dropact.add_stochastic_depth_(model, 0.5)) == 12

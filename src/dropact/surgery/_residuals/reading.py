@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -57,7 +57,7 @@ class Reading:
     edits: dict[str, list[Edit]]
 
 
-def read_residuals(name: str, owner: nn.Module, drop_paths: Mapping[int, str], wanted: Wanted) -> Reading:
+def read_residuals(name: str, owner: nn.Module, drop_paths: Collection[int], wanted: Wanted) -> Reading:
     """The residual additions in the methods of ``owner`` that its forward reaches.
 
     Args:
@@ -99,7 +99,7 @@ class _Rewriter:
         owner: nn.Module,
         source: Source,
         names: Iterator[str],
-        drop_paths: Mapping[int, str],
+        drop_paths: Collection[int],
         wanted: Wanted,
         problem: str | None,
     ) -> None:
