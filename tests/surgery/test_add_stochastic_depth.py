@@ -258,21 +258,122 @@ def test_inputs_give_order_and_leave_out_what_is_not_called():
 
 
 def test_inputs_catch_a_model_that_would_compute_something_else():
-    class Overwriting(Block):
+    class Clearing(nn.Module):
+        """Nothing tells that it works in place."""
+
+        def forward(self, x):
+            return x.relu_()
+
+    class Overwritten(Block):
         """What the shortcut sees depends on whether the branch ran before."""
 
         def __init__(self):
             super().__init__()
-            self.act = nn.ReLU(inplace=True)
+            self.act = Clearing()
 
         def forward(self, x):
             y = self.one(self.act(x))
             return 2 * x + self.two(y)
 
-    model = nn.Sequential(nn.Linear(4, 4), Overwriting())
+    model = nn.Sequential(nn.Linear(4, 4), Overwritten())
     with pytest.raises(RuntimeError, match="does not compute what it did"):
         dropact.add_stochastic_depth_(model, inputs=torch.randn(8, 4))
-    assert type(model[1]) is Overwriting
+    assert type(model[1]) is Overwritten
+
+
+class Overwriting(Block):
+    """The activation before the branch changes what goes around as well: ResidualConvUnit of MiDaS."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        y = self.act(x)
+        y = self.one(y)
+        y = self.act(y)
+        y = self.two(y)
+        return y + x
+
+
+class OverwritingAlias(Overwriting):
+    def forward(self, x):
+        shortcut = x
+        x = self.act(x)
+        x = self.two(self.act(self.one(x)))
+        x += shortcut
+        return x
+
+
+class OverwritingInside(Overwriting):
+    """In a module whose method says so."""
+
+    class Act(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True))
+
+        def forward(self, x):
+            x = x if x.dim() else x[None]
+            given = x
+            given = self.act(given)
+            return given * 1
+
+    def __init__(self):
+        super().__init__()
+        self.act = self.Act()
+
+    def forward(self, x):
+        y = self.act(x)
+        y = self.two(self.one(y))
+        return y + x
+
+
+@pytest.mark.parametrize("block", [Overwriting, OverwritingAlias, OverwritingInside], ids=lambda b: b.__name__)
+def test_what_goes_around_is_what_an_activation_in_place_has_left_of_it(block):
+    model, x = nn.ModuleList([block()]), torch.randn(5, 4)
+    expected = model[0](x.clone())
+    assert len(dropact.add_stochastic_depth_(model, 1.0)) == 1
+    assert torch.equal(model[0](x.clone()), expected)
+    model[0].residual.drop_prob = 1.0
+    assert torch.equal(model[0](x.clone()), F.relu(x))
+
+
+def test_a_branch_that_changes_what_goes_around_on_its_way_is_refused():
+    class Within(Overwriting):
+        def forward(self, x):
+            y = self.one(self.act(x))
+            return x + self.two(y)
+
+    class InTheSum(Overwriting):
+        def forward(self, x):
+            return x + self.one(self.act(x))
+
+    for block, reason in (
+        (Within, "x is needed elsewhere as well"),
+        (InTheSum, "its branch changes x in place, needed elsewhere as well"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            dropact.add_stochastic_depth_(nn.ModuleList([block()]))
+
+
+def test_an_activation_in_place_of_what_the_branch_has_made_is_no_hindrance():
+    class Made(Overwriting):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
+
+        def forward(self, x):
+            shortcut = x
+            x = self.one(x)
+            x = self.act(x)
+            if self.around is not None:
+                shortcut = self.around(shortcut)
+            x = self.net(x)
+            x = x + shortcut
+            return x + self.net(x)
+
+    assert len(dropact.add_stochastic_depth_(nn.ModuleList([Made()]))) == 2
 
 
 def test_rates():
