@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
 import dropact.methods
@@ -140,8 +141,9 @@ class _Observer:
     @contextmanager
     def watching(self) -> Iterator[None]:
         # Through the instance's forward, not through hooks: some models call `module.forward`.
-        modules = {id(s.activation): s.activation for s in self._sites if s.is_module}.values()
-        patched = [(vars(module), vars(module).get("forward"), module) for module in modules]
+        modules = {id(s.activation): s.activation for s in self._sites if s.is_module}
+        makers = {id(m): m for m in self._model.modules() if isinstance(m, ParametrizationList)}
+        patched = [(vars(module), vars(module).get("forward"), module) for module in (modules | makers).values()]
         try:
             for held, before, module in patched:
                 held["forward"] = self._noticed(module, before or module.forward)  # type: ignore[arg-type, union-attr]
@@ -154,7 +156,7 @@ class _Observer:
 
     def _noticed(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def noticed(*args: Any, **kwargs: Any) -> Any:
-            if not self._inside:
+            if not self._inside and id(module) in self._by_module:
                 self._called(self._site_of(module, locate(sys._getframe(1), self._methods, self._names)))
             self._inside += 1
             try:
@@ -192,6 +194,8 @@ class _Observer:
         if site is None:
             site = self._by_key[key] = self._new_site(at, func, rest, words, frame)
             self._sites.append(site)
+        elif site.of_weights:
+            return
         elif site.call is not None and func in FUNCTIONS:
             _complete(site, func, rest, words)
         if isinstance(applied, Tensor) and not applied.is_floating_point():

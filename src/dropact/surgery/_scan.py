@@ -38,6 +38,7 @@ class Call:
     child: str | None  # the child that is called
     argument: ast.expr | None = None  # what the function is applied to
     activation: Activation | None = None  # what does the same; None: only a run can tell
+    of_weights: bool = False  # applied to parameters and buffers alone, such as a variance kept as softplus(rho)
     unknown: str = ""  # what of it only a run can tell
     problem: str | None = None  # why it cannot be edited
     base: str = ""  # what to name a child after that is to be called instead
@@ -167,7 +168,10 @@ class _Scanner:
         func, resolver = node.func, self._resolver
         child = func.value if isinstance(func, ast.Attribute) and func.attr == "forward" else func
         if isinstance(child, ast.Attribute) and resolver.is_self(child.value) and child.attr in self._children:
-            return Call(self._key, self._source, node, child=child.attr, base=child.attr)
+            call = Call(self._key, self._source, node, child=child.attr, base=child.attr)
+            words = [word.value for word in node.keywords]
+            call.of_weights = len(node.args) + len(words) == 1 and resolver.is_of_weights([*node.args, *words][0])
+            return call
         function = resolver.value(func)
         if is_function(function):
             words = {word.arg: word.value for word in node.keywords}
@@ -191,8 +195,9 @@ class _Scanner:
         if argument is None or None in words or any(isinstance(arg, ast.Starred) for arg in (argument, *rest)):
             call.problem = STARRED
             return call
-        if isinstance(self._resolver.value(argument), Tensor):
-            return None  # of a parameter or buffer, such as a variance kept as softplus(rho): no activation
+        if self._resolver.is_of_weights(argument):
+            call.of_weights = True
+            return call
         values = [self._resolver.constant(expr) for expr in rest]
         named = {str(word): self._resolver.constant(expr) for word, expr in words.items()}
         for expr, value in zip((*rest, *words.values()), (*values, *named.values()), strict=True):

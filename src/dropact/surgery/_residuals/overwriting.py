@@ -38,9 +38,9 @@ class Overwriting:
         if not isinstance(value, ast.Call) or not overwritten(ast.Return(value), self):
             return []
         of = [value.func.value] if isinstance(value.func, ast.Attribute) else []
-        return [
-            n.id for n in (*of, *value.args[:1]) if isinstance(n, ast.Name) and self._resolver.value(n) is UNKNOWN
-        ][:1]
+        return [n.id for n in (*of, *value.args[:1]) if isinstance(n, ast.Name) and self._resolver.value(n) is UNKNOWN][
+            :1
+        ]
 
 
 def overwrites(module: nn.Module) -> bool:
