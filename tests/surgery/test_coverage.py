@@ -104,6 +104,45 @@ class Unused(Plain):
         return x
 
 
+class UnusedInside(Plain):
+    """An assignment in the inner function would make the variable one of its own."""
+
+    def forward(self, x):
+        h = self.one(x)
+
+        def body():
+            F.relu_(h)
+
+        body()
+        return h
+
+
+class OtherSelf(Plain):
+    def forward(self, x):
+        def body(self, x):
+            return F.relu(self(x))
+
+        return body(self.one, x)
+
+
+class InsideOwn(Plain):
+    """What of this kind can be converted."""
+
+    def forward(self, x):
+        h = self.one(x)
+
+        def changed(h):
+            F.relu_(h)
+            return h
+
+        def declared():
+            nonlocal h
+            h.relu_()
+
+        declared()
+        return self.two(changed(h)) + sum(F.relu(self) for self in ())
+
+
 class Parameter(Plain):
     def forward(self, x):
         return self.one(x) * F.softplus(self.one.bias) * self.two.bias.tanh()
@@ -168,6 +207,8 @@ MISSED = {
     Children: "Children runs through its own children",
     Integers: "it is applied to a tensor of torch.int64",
     Unused: "its result is not used",
+    UnusedInside: "its result is not used, and h is not a variable of the function that it stands in",
+    OtherSelf: "it stands in a function inside the method in which self is something else",
 }
 
 
@@ -208,7 +249,18 @@ def test_what_cannot_be_converted_is_missed_with_a_reason(cls):
     assert torch.equal(model(X), expected)
 
 
-@pytest.mark.parametrize("cls", [Several, PassedOn, Helper, TensorSlope, Starred, Children, Local, Helpers])
+@pytest.mark.parametrize("inputs", [None, X], ids=["by source", "by a run"])
+def test_statements_in_inner_functions_are_converted_where_they_can_be(inputs):
+    model = InsideOwn()
+    with pytest.warns(UserWarning, match="1 activation could not be converted.*self is something else"):
+        receipt = convert_(model, DropActivation(1.0), inputs=inputs)
+    assert len(receipt) == 2
+    torch.testing.assert_close(model(X), model.two(model.one(X)))
+
+
+@pytest.mark.parametrize(
+    "cls", [Several, PassedOn, Helper, TensorSlope, Starred, Children, Local, Helpers, UnusedInside]
+)
 def test_without_inputs_the_doubt_is_told(cls):
     model = nn.Sequential(cls(), nn.ReLU())
     with pytest.warns(UserWarning, match="could not be converted"):

@@ -27,7 +27,7 @@ from dropact.surgery._recognise import (
     CannotConvertError,
     stock_module,
 )
-from dropact.surgery._scan import unused
+from dropact.surgery._scan import why_not_there
 from dropact.surgery._sites import Site, free_names, of_functions
 from dropact.surgery._table import one_line
 
@@ -239,7 +239,7 @@ def _complete(site: Site, func: Any, rest: tuple[Any, ...], words: dict[str, Any
         return
     if site.activation is None:
         site.activation = site.call.activation = does
-        site.problem = site.problem or unused(site.call)
+        site.problem = site.problem or why_not_there(site.call)
     elif one_line(does) != one_line(site.activation):
         site.problem = f"the same expression is {one_line(site.activation)} and {one_line(does)}"
 
