@@ -1,13 +1,16 @@
+import copy
 import pickle
+from functools import partial
 
 import onnx
 import onnxruntime
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import dropact
-from dropact import DropActivation, RandomizedReLU, fold_
+from dropact import AID, GAAF, DropActivation, RandomizedReLU, StochA, StochasticActivation, SurrogateGradient, fold_
 
 ACTIVATIONS = ["relu", "gelu", "silu", "tanh", "sigmoid", "elu", nn.PReLU(), nn.ELU(0.3, inplace=True), torch.sin]
 
@@ -42,6 +45,142 @@ def test_folded_model_pickles_without_dropact():
     model = build("gelu")
     fold_(model)
     assert b"dropact" not in pickle.dumps(model)
+
+
+class Beta(nn.Module):
+    """Swish, whose constant is part of the checkpoints."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("beta", torch.full((), 1.5))
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.beta * x)
+
+
+class Plus:
+    def __init__(self, constant):
+        self.constant = constant
+
+    def __call__(self, x):
+        return F.softplus(x) + self.constant
+
+
+class Discarding(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.linear, self.act = nn.Linear(4, 4), act
+
+    def forward(self, x):
+        h = self.linear(x)
+        self.act(h)
+        return h
+
+
+def in_place():
+    return {
+        "aid": (nn.ReLU(inplace=True), AID(0.3)),
+        "stocha": (nn.ReLU(inplace=True), StochA(0.3)),
+        "relu": (nn.ReLU(inplace=True), DropActivation(0.3)),
+        "rrelu": (nn.ReLU(inplace=True), RandomizedReLU()),
+        "gaaf": (nn.ReLU(inplace=True), GAAF()),
+        "surrogate": (nn.ReLU(inplace=True), SurrogateGradient()),
+        "silu": (nn.SiLU(inplace=True), DropActivation(0.3)),
+        "silu kept": (nn.SiLU(inplace=True), DropActivation(0.0)),
+        "elu": (nn.ELU(0.3, inplace=True), DropActivation(0.3)),
+        "identity": (nn.SiLU(inplace=True), DropActivation(1.0)),
+        "mean": (nn.SiLU(inplace=True), StochasticActivation(0.3, "silu", "tanh")),
+        "evaluation": (nn.SiLU(inplace=True), StochasticActivation(0.3, "silu", "tanh", evaluation="tanh")),
+    }
+
+
+@pytest.mark.parametrize("case", in_place())
+def test_what_works_in_place_does_so_when_folded(case):
+    act, method = in_place()[case]
+    model, x = Discarding(act), torch.randn(5, 4)
+    dropact.convert_(model, method)
+    expected = model.eval()(x)
+    fold_(model.train())
+    assert not any(type(m).__module__.startswith("dropact") for m in model.modules())
+    y = model(x)
+    torch.testing.assert_close(y, expected)
+    assert case == "identity" or not torch.equal(y, model.linear(x))
+    y.sum().backward()
+    assert model.linear.weight.grad is not None
+
+
+@pytest.mark.parametrize("name", ["tanh", "gelu"])
+def test_a_function_in_place_without_a_module_of_its_kind_stays_so(name):
+    model, x = Discarding(DropActivation(0.0, name, inplace=True)), torch.randn(5, 4)
+    fold_(model)
+    torch.testing.assert_close(model(x), getattr(torch.nn.functional, name)(model.linear(x)))
+
+
+def test_what_does_not_work_in_place_does_not_when_folded():
+    model, x = Discarding(DropActivation(0.0, nn.ELU(0.3, inplace=True))), torch.randn(5, 4)
+    fold_(model)
+    assert torch.equal(model(x), model.linear(x))
+
+
+@pytest.mark.parametrize("activation", [nn.PReLU(), Beta()], ids=["prelu", "buffer"])
+@pytest.mark.parametrize("drop_prob", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        DropActivation,
+        lambda p, f: StochasticActivation(p, f, "tanh"),
+        lambda p, f: SurrogateGradient("b_silu", f),
+        lambda p, f: GAAF(f, shape=torch.sigmoid),
+    ],
+    ids=["drop", "stochastic", "surrogate", "gaaf"],
+)
+def test_checkpoints_of_the_plain_model_load_whatever_becomes_of_it(activation, drop_prob, layer):
+    plain = nn.Sequential(nn.Linear(4, 4), activation)
+    if isinstance(activation, nn.PReLU) and layer is not DropActivation:
+        return  # they take none with parameters, or give it no gradient
+    model = copy.deepcopy(plain)
+    inner = model[1]
+    dropact.convert_(model, lambda name, act: layer(drop_prob, act))
+    assert list(model.state_dict()) == list(plain.state_dict())
+    x = torch.randn(5, 4)
+    expected = model.eval()(x)
+    fold_(model.train())
+    assert list(model.state_dict()) == list(plain.state_dict())
+    model.load_state_dict(plain.state_dict(), strict=True)
+    torch.testing.assert_close(model(x), expected)
+    assert all(any(p is q for q in model.parameters()) for p in inner.parameters())
+    twin = pickle.loads(pickle.dumps(model))
+    assert torch.equal(twin(x), model(x))
+    assert b"dropact" not in pickle.dumps(model)
+
+
+def test_folding_calls_no_activation():
+    class Counting(Beta):
+        def forward(self, x):
+            self.beta += 1
+            return super().forward(x)
+
+    model = nn.Sequential(DropActivation(0.3, Counting()))
+    fold_(model)
+    assert model[0].activation.beta == 1.5
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [partial(F.leaky_relu, negative_slope=0.3), Plus(0.5), lambda x: x.square()],
+    ids=["partial", "object", "lambda"],
+)
+@pytest.mark.parametrize(
+    "layer", [DropActivation, lambda p, f: StochasticActivation(p, f, f), lambda p, f: SurrogateGradient("nelu", f)]
+)
+def test_whatever_can_be_called_folds(activation, layer):
+    torch._dynamo.reset()
+    model, x = nn.Sequential(nn.Linear(4, 4), layer(0.3, activation)), torch.randn(5, 4)
+    expected = model.eval()(x)
+    fold_(model)
+    torch.testing.assert_close(model(x), expected)
+    torch.testing.assert_close(copy.deepcopy(model)(x), expected)
+    torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), expected)
 
 
 def test_nothing_to_fold_gives_an_empty_receipt():
