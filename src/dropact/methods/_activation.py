@@ -35,6 +35,11 @@ STOCK_MODULES: dict[str, type[nn.Module]] = {
     "logsigmoid": nn.LogSigmoid,
 }
 
+# By identity, as not all that is callable can be hashed.
+_FUNCTIONS = [
+    (name, getattr(place, name)) for name in STOCK_MODULES for place in (F, torch, Tensor) if hasattr(place, name)
+]
+
 # Stock modules that apply one function to each element in train and eval mode alike.
 ELEMENTWISE_MODULES: tuple[type[nn.Module], ...] = (
     *STOCK_MODULES.values(),
@@ -94,9 +99,26 @@ def is_relu(activation: Activation) -> bool:
     return canonical(activation) == "relu"
 
 
-def same(one: Activation, other: Activation) -> bool:
-    name = canonical(one)
-    return one == other if name is None else name == canonical(other)
+def same(one: Activation | None, other: Activation | None) -> bool:
+    """Whether two activations are one and the same, however they are given.
+
+    >>> same("gelu", F.gelu), same(nn.GELU(), torch.nn.functional.gelu), same(nn.ELU(0.3), nn.ELU(0.3, inplace=True))
+    (True, True, True)
+    >>> same("gelu", nn.GELU("tanh")), same(nn.ELU(0.3), nn.ELU(0.2)), same(nn.PReLU(), nn.PReLU())
+    (False, False, False)
+    """
+    return _identity(one) == _identity(other)
+
+
+def _identity(activation: Activation | None) -> object:
+    """Equal for activations that are the same: a name, a stock class with its settings, or the thing itself."""
+    for name, function in _FUNCTIONS:
+        if activation is function:
+            return name
+    known = None if activation is None else simplest(activation)
+    if isinstance(known, nn.Module) and type(known) in ELEMENTWISE_MODULES and not known.state_dict():
+        return type(known), tuple(_settings(known).items())
+    return known
 
 
 def underlying(activation: Activation) -> Activation:

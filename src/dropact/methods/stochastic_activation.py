@@ -147,7 +147,7 @@ class StochasticActivation(LayerWithRate):
 
     def replacement_for(self, activation: Activation) -> nn.Module | None:
         """This layer's settings in place of the activation that it drops; ``None`` for any other."""
-        if isinstance(activation, StochasticActivation) and activation._settings() == self._settings():
+        if isinstance(activation, StochasticActivation) and self._is_like(activation):
             return activation
         inner = underlying(activation)
         if not same(inner, self.activation):
@@ -155,8 +155,9 @@ class StochasticActivation(LayerWithRate):
         inplace = bool(getattr(activation, "inplace", False))
         return StochasticActivation(self.drop_prob, inner, self.replacement, inplace, evaluation=self.evaluation)
 
-    def _settings(self) -> tuple[object, ...]:
-        return self.drop_prob, self.activation, self.replacement, self.evaluation
+    def _is_like(self, other: StochasticActivation) -> bool:
+        functions = ("activation", "replacement", "evaluation")
+        return self.drop_prob == other.drop_prob and all(same(getattr(self, f), getattr(other, f)) for f in functions)
 
     def folded(self) -> nn.Module:
         """A layer without dropact that has this layer's evaluation output, in either mode."""
