@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
@@ -27,6 +26,7 @@ from dropact.surgery._recognise import (
     CannotConvertError,
     stock_module,
 )
+from dropact.surgery._refuse import refuse_shapeless
 from dropact.surgery._scan import why_not_there
 from dropact.surgery._sites import Site, free_names, of_functions
 from dropact.surgery._table import one_line
@@ -62,8 +62,7 @@ def observe(model: nn.Module, sites: list[Site], args: tuple[Any, ...], kwargs: 
     Raises:
         ValueError: the model has parameters that get their shape in the first run.
     """
-    if any(is_lazy(t) for t in (*model.parameters(), *model.buffers())):
-        raise ValueError("the model has parameters without a shape yet: run it once before")
+    refuse_shapeless(model)
     observer = _Observer(model, sites)
     with _unchanged(model), observer.watching(), torch.no_grad():
         model(*_copied(args), **_copied(kwargs))

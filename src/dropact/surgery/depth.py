@@ -18,7 +18,7 @@ from dropact._random import derived_seed
 from dropact.methods import ResidualSum
 from dropact.surgery._observe import Inputs, _copied, _unchanged, arguments, seed_generators
 from dropact.surgery._plan import bring, without_shortcuts
-from dropact.surgery._refuse import refuse_wrapped
+from dropact.surgery._refuse import refuse_shapeless, refuse_wrapped
 from dropact.surgery._residuals.branches import Branches, BranchSite, find_branches
 from dropact.surgery._residuals.drop_paths import rate_of
 from dropact.surgery._steps import Attribute, Child, Class, Step
@@ -91,7 +91,7 @@ def add_stochastic_depth_(
 
     Raises:
         TypeError: the model is scripted, compiled or wrapped; ``survival`` is none of these.
-        ValueError: no branch was found, or another number of rates than branches; ``residual_scale`` where a branch is
+        ValueError: parameters have no shape yet; no branch was found, or another number of rates than branches; ``residual_scale`` where a branch is
             left to a layer of somebody else's.
         RuntimeError: the converted model computes something else (see ``inputs``); it is put back.
 
@@ -99,6 +99,7 @@ def add_stochastic_depth_(
         UserWarning: branches were seen that cannot be dropped.
     """
     refuse_wrapped(model, "add_stochastic_depth_")
+    refuse_shapeless(model)
     check_choice(existing, "existing", ("set", "replace"))
     if isinstance(residual_scale, str):
         check_choice(residual_scale, "residual_scale", ("stable",))

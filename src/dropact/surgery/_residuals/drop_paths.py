@@ -58,11 +58,11 @@ def rate_of(module: nn.Module) -> Rate | None:
 
 def _share_dropped(module: nn.Module, attribute: str, value: float) -> float | None:
     """The share of rows that come out as zeros; ``None`` where others come out changed by more than a factor."""
-    x, kept = torch.ones(_ROWS, 6, 4, 5, device="cpu"), []
     try:
         twin = copy.deepcopy(module).train()
         setattr(twin, attribute, value)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.device("cpu"), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            x, kept = torch.ones(_ROWS, 6, 4, 5), []
             torch.default_generator.manual_seed(0)  # torch.manual_seed would seed every accelerator as well
             for _ in range(_RUNS):
                 y = twin.forward(x.clone())
