@@ -183,6 +183,156 @@ def test_whatever_can_be_called_folds(activation, layer):
     torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), expected)
 
 
+class Branch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.act = nn.Linear(4, 4), nn.ReLU()
+
+    def forward(self, x, scale=1.0, *, shift=None):
+        y = self.act(self.linear(x)) * scale
+        return y if shift is None else y + shift
+
+
+class Starred(Branch):
+    def forward(self, *args):
+        return super().forward(*args)
+
+
+class Block(nn.Module):
+    """Two branches, of which the second stands in a test."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.act = nn.Linear(4, 4), nn.Linear(4, 4), nn.ReLU()
+
+    def forward(self, x):
+        y = self.one(x)
+        y = self.act(y)
+        y += x
+        if self.act is not None:
+            y = y + self.act(self.two(y))
+        return y
+
+
+class Functional(Block):
+    def forward(self, x):
+        return x + self.two(F.relu(self.one(x)))
+
+
+def ours(model):
+    return [type(m).__name__ for m in model.modules() if type(m).__module__.startswith("dropact")]
+
+
+SETTINGS = pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"mode": "row", "scaling": "train"},
+        {"compute": "masked", "residual_scale": 0.5},
+        {"scaling": "train", "shared": 3},
+    ],
+    ids=["test", "train", "scaled", "shared"],
+)
+
+
+def folded_is_evaluation(model, *args, left=(), **kwargs):
+    keys, expected = list(model.state_dict()), model.eval()(*args, **kwargs)
+    flags, classes = [(m, m.training) for m in model.modules()], [type(m) for m in model.modules()]
+    receipt = fold_(model)
+    assert ours(model) == list(left)
+    for mode in (True, False):
+        torch.testing.assert_close(model.train(mode)(*args, **kwargs), expected)
+    assert list(model.state_dict()) == keys
+    torch.testing.assert_close(copy.deepcopy(model)(*args, **kwargs), expected)
+    torch._dynamo.reset()
+    compiled = torch.compile(model.train(), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*args, **kwargs), expected)
+    model.eval()
+    receipt.undo()
+    assert [(m, m.training) for m in model.modules()] == flags
+    assert [type(m) for m in model.modules()] == classes
+    assert torch.equal(model(*args, **kwargs), expected)
+    fold_(model)
+    return receipt
+
+
+@SETTINGS
+@pytest.mark.parametrize("shortcut", [None, nn.Linear(4, 4)], ids=["", "projected"])
+def test_stochastic_depth_folds_into_stock_modules(settings, shortcut):
+    branch = nn.Sequential(Branch(), DropActivation(0.1))
+    inner = dropact.StochasticDepth(branch, 0.3, shortcut=shortcut, **settings)
+    nested = dropact.StochasticDepth(dropact.StochasticDepth(DropActivation(0.2), 0.5, **settings), 0.4)
+    model, x = nn.Sequential(nn.Linear(4, 4), inner, nested), torch.randn(6, 4)
+    receipt = folded_is_evaluation(model, x)
+    assert {change.name for change in receipt} == {"1", "1.branch.1", "2"}
+    assert b"dropact" not in pickle.dumps(nn.Sequential(model[1].branch[1], model[2]))
+
+
+def test_arguments_of_a_branch_stay_those_of_the_block():
+    model, x = nn.ModuleDict({"block": dropact.StochasticDepth(Branch(), 0.3)}), torch.randn(6, 4)
+    block = model["block"].eval()
+    expected = [block(x), block(x, 2.0), block(x, scale=3.0), block(x, shift=x)]
+    fold_(model.train())
+    block = model["block"]
+    for one, other in zip([block(x), block(x, 2.0), block(x=x, scale=3.0), block(x, shift=x)], expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_block_that_stands_alone_or_takes_anything_is_fixed(alone):
+    block = dropact.StochasticDepth(Branch() if alone else Starred(), 0.3)
+    model = block if alone else nn.Sequential(block)
+    receipt = folded_is_evaluation(model, torch.randn(6, 4), left=["StochasticDepth", "FixedSum"])
+    assert [change.name for change in receipt] == ["sum" if alone else "0.sum"]
+
+
+def test_flags_and_hooks_of_a_folded_block_stay():
+    model, seen = nn.Sequential(dropact.StochasticDepth(nn.Sequential(nn.BatchNorm1d(4)), 0.3)), []
+    model[0].branch[0].eval()
+    model[0].register_forward_hook(lambda module, args, out: seen.append(module))
+    receipt = fold_(model)
+    assert model[0].training
+    assert not model[0].branch[0].training
+    model(torch.randn(6, 4))
+    assert seen == [model[0]]
+    receipt.undo()
+    assert model[0].training
+    assert not model[0].branch[0].training
+
+
+@SETTINGS
+def test_residual_sums_fold_into_the_plain_block_where_that_is_the_evaluation(settings):
+    model, x = nn.Sequential(Block(), Block()), torch.randn(6, 4)
+    dropact.convert_(model, DropActivation(0.1))
+    dropact.add_stochastic_depth_(model, 0.7, **settings)
+    plain = settings.get("scaling") == "train"
+    receipt = folded_is_evaluation(model, x, left=[] if plain else ["FixedSum"] * 4)
+    assert len(receipt) == 8
+    assert {"0.residual", "0.residual_2"} < {change.name for change in receipt}
+    assert (type(model[0]) is Block) == plain
+    if plain:
+        assert list(model[0]._modules) == ["one", "two", "act"]
+        assert b"dropact" not in pickle.dumps(model)
+
+
+@pytest.mark.parametrize("first", ["convert", "depth"])
+def test_calls_of_functions_stay_edited_beside_folded_sums(first):
+    model, x = nn.Sequential(Functional()), torch.randn(6, 4)
+    acts = [
+        lambda: dropact.convert_(model, DropActivation(0.1)),
+        lambda: dropact.add_stochastic_depth_(model, 0.7, scaling="train"),
+    ]
+    for act in acts if first == "convert" else acts[::-1]:
+        act()
+    folded_is_evaluation(model, x, left=[] if first == "convert" else ["FixedSum"])
+    assert repr(model[0].relu_call1) == "LeakyReLU(negative_slope=0.1)"
+
+
+def test_a_bare_sum_is_refused():
+    with pytest.raises(ValueError, match="itself a ResidualSum"):
+        fold_(dropact.methods.ResidualSum())
+
+
 def test_nothing_to_fold_gives_an_empty_receipt():
     model = nn.Sequential(nn.ReLU())
     assert len(fold_(model)) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import operator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.fx
@@ -168,7 +168,8 @@ def mixed(
     It holds each function under its name; but ``activation``, if it has a state, in the module itself, so that the keys
     of the ``state_dict`` are that activation's own.
     """
-    graph, root = torch.fx.Graph(), {}
+    graph = torch.fx.Graph()
+    root: dict[str, Any] = {}
     x = graph.placeholder("x")
     # What they keep for backward must not be overwritten.
     read = graph.call_method("clone", (x,)) if inplace else x
@@ -193,7 +194,7 @@ def mixed(
 
 
 def _traced(module: nn.Module) -> torch.fx.GraphModule | None:
-    """Its operations in evaluation; ``None`` where they cannot be followed, or are more than a function of the input."""
+    """Its operations in evaluation; ``None`` where they cannot be followed or are no function of the input alone."""
     try:
         twin = copy.deepcopy(module).eval()
         traced = torch.fx.symbolic_trace(twin)

@@ -184,8 +184,8 @@ class _Scanner:
             call = Call(self._key, self._source, node, child=child.attr, base=child.attr)
             if why_not_there(call) is not None:
                 return None  # of another module
-            words = [word.value for word in node.keywords]
-            call.of_weights = len(node.args) + len(words) == 1 and resolver.is_of_weights([*node.args, *words][0])
+            given = [*node.args, *(word.value for word in node.keywords)]
+            call.of_weights = len(given) == 1 and resolver.is_of_weights(given[0])
             return call
         function = resolver.value(func)
         if is_function(function):

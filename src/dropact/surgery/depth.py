@@ -91,8 +91,8 @@ def add_stochastic_depth_(
 
     Raises:
         TypeError: the model is scripted, compiled or wrapped; ``survival`` is none of these.
-        ValueError: parameters have no shape yet; no branch was found, or another number of rates than branches; ``residual_scale`` where a branch is
-            left to a layer of somebody else's.
+        ValueError: no branch was found, or another number of rates than branches; ``residual_scale`` where a branch is
+            left to a layer of somebody else's; parameters have no shape yet.
         RuntimeError: the converted model computes something else (see ``inputs``); it is put back.
 
     Warns:

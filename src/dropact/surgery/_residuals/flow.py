@@ -178,7 +178,7 @@ def cut(
     branch: ast.expr,
     elsewhere: set[str],
     after: set[str],
-    changed: Sequence[set[str]],
+    changes: Sequence[set[str]],
     local: set[str],
     self_name: str | None,
     truth: Truth,
@@ -188,12 +188,12 @@ def cut(
     Args:
         elsewhere: what the rest of that statement reads.
         after: what is read after it of values from before.
-        changed: what each statement binds anew or changes in place.
+        changes: what each statement binds anew or changes in place.
         local: the names that are the method's own.
     """
     read = [exposed([statement], truth) for statement in suite[:at]]
     bound = [binds(statement, truth) for statement in suite[:at]]
-    written = [names & local for names in changed[:at]]  # the F of F.relu_(x) is none
+    written = [names & local for names in changes[:at]]  # the F of F.relu_(x) is none
 
     def sources(reader: int, names: set[str]) -> set[int]:
         found: set[int] = set()

@@ -73,7 +73,7 @@ def overwrites(module: nn.Module) -> bool:
 def changes(
     statements: Sequence[ast.stmt], overwriting: Overwriting, truth: Truth, arguments: Sequence[str] = ()
 ) -> list[set[str]]:
-    """For each statement the names that it may bind anew or whose tensor it may change in place, under another name too.
+    """For each statement the names that it may bind anew or whose tensor it may change in place, under any name.
 
     Args:
         arguments: names whose tensors from before are looked after as "given NAME".
