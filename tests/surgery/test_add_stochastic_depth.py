@@ -258,21 +258,122 @@ def test_inputs_give_order_and_leave_out_what_is_not_called():
 
 
 def test_inputs_catch_a_model_that_would_compute_something_else():
-    class Overwriting(Block):
+    class Clearing(nn.Module):
+        """Nothing tells that it works in place."""
+
+        def forward(self, x):
+            return x.relu_()
+
+    class Overwritten(Block):
         """What the shortcut sees depends on whether the branch ran before."""
 
         def __init__(self):
             super().__init__()
-            self.act = nn.ReLU(inplace=True)
+            self.act = Clearing()
 
         def forward(self, x):
             y = self.one(self.act(x))
             return 2 * x + self.two(y)
 
-    model = nn.Sequential(nn.Linear(4, 4), Overwriting())
+    model = nn.Sequential(nn.Linear(4, 4), Overwritten())
     with pytest.raises(RuntimeError, match="does not compute what it did"):
         dropact.add_stochastic_depth_(model, inputs=torch.randn(8, 4))
-    assert type(model[1]) is Overwriting
+    assert type(model[1]) is Overwritten
+
+
+class Overwriting(Block):
+    """The activation before the branch changes what goes around as well: ResidualConvUnit of MiDaS."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        y = self.act(x)
+        y = self.one(y)
+        y = self.act(y)
+        y = self.two(y)
+        return y + x
+
+
+class OverwritingAlias(Overwriting):
+    def forward(self, x):
+        shortcut = x
+        x = self.act(x)
+        x = self.two(self.act(self.one(x)))
+        x += shortcut
+        return x
+
+
+class OverwritingInside(Overwriting):
+    """In a module whose method says so."""
+
+    class Act(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True))
+
+        def forward(self, x):
+            x = x if x.dim() else x[None]
+            given = x
+            given = self.act(given)
+            return given * 1
+
+    def __init__(self):
+        super().__init__()
+        self.act = self.Act()
+
+    def forward(self, x):
+        y = self.act(x)
+        y = self.two(self.one(y))
+        return y + x
+
+
+@pytest.mark.parametrize("block", [Overwriting, OverwritingAlias, OverwritingInside], ids=lambda b: b.__name__)
+def test_what_goes_around_is_what_an_activation_in_place_has_left_of_it(block):
+    model, x = nn.ModuleList([block()]), torch.randn(5, 4)
+    expected = model[0](x.clone())
+    assert len(dropact.add_stochastic_depth_(model, 1.0)) == 1
+    assert torch.equal(model[0](x.clone()), expected)
+    model[0].residual.drop_prob = 1.0
+    assert torch.equal(model[0](x.clone()), F.relu(x))
+
+
+def test_a_branch_that_changes_what_goes_around_on_its_way_is_refused():
+    class Within(Overwriting):
+        def forward(self, x):
+            y = self.one(self.act(x))
+            return x + self.two(y)
+
+    class InTheSum(Overwriting):
+        def forward(self, x):
+            return x + self.one(self.act(x))
+
+    for block, reason in (
+        (Within, "x is needed elsewhere as well"),
+        (InTheSum, "its branch changes x in place, needed elsewhere as well"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            dropact.add_stochastic_depth_(nn.ModuleList([block()]))
+
+
+def test_an_activation_in_place_of_what_the_branch_has_made_is_no_hindrance():
+    class Made(Overwriting):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
+
+        def forward(self, x):
+            shortcut = x
+            x = self.one(x)
+            x = self.act(x)
+            if self.around is not None:
+                shortcut = self.around(shortcut)
+            x = self.net(x)
+            x = x + shortcut
+            return x + self.net(x)
+
+    assert len(dropact.add_stochastic_depth_(nn.ModuleList([Made()]))) == 2
 
 
 def test_rates():
@@ -449,6 +550,56 @@ def test_layers_of_others_get_their_rates_or_are_replaced():
     assert [m.drop_prob for m in model.modules() if hasattr(m, "drop_prob")] == model_rates
 
 
+class Dropping(nn.Module):
+    """Drops rows where ``keeps`` says so of its number; beside it stands one of no effect."""
+
+    def __init__(self, number, kept):
+        super().__init__()
+        self.momentum, self.number, self.kept = 0.5, number, kept
+
+    def forward(self, x):
+        keep = self.kept(self.number)
+        return x * (torch.rand(len(x), *[1] * (x.dim() - 1)) < keep) / max(keep, 1e-9) if self.training else x
+
+
+@pytest.mark.parametrize("written", ["outside", "in the branch"])
+@pytest.mark.parametrize("survives", [False, True])
+@pytest.mark.parametrize("existing", ["set", "replace"])
+def test_a_rate_of_others_may_be_that_of_survival(written, survives, existing):
+    class Dropped(Block):
+        def __init__(self):
+            super().__init__()
+            self.drop = Dropping(0.8, (lambda p: p) if survives else (lambda p: 1 - p))
+
+        def forward(self, x):
+            return x + self.drop(self.one(x)) if written == "in the branch" else self.drop(self.one(x))
+
+    model = nn.Sequential(Dropped())
+    if existing == "replace" and written == "outside":
+        return
+    receipt = dropact.add_stochastic_depth_(model, 0.9, existing=existing)
+    expected = 1.0 if existing == "replace" else 0.9
+    assert model[0].drop.number == pytest.approx(expected if survives else 1 - expected)
+    assert model[0].drop.momentum == 0.5
+    receipt.undo()
+    assert model[0].drop.number == 0.8
+
+
+@pytest.mark.parametrize("existing", ["set", "replace"])
+def test_a_rate_of_others_that_is_neither_is_missed(existing):
+    class Dropped(Block):
+        def __init__(self):
+            super().__init__()
+            self.drop = Dropping(0.8, lambda p: (1 - p) ** 4)
+
+        def forward(self, x):
+            return x + self.drop(self.one(x))
+
+    with pytest.warns(UserWarning, match="1 residual branch cannot be dropped.*it drops a branch already, by a rate"):
+        receipt = dropact.add_stochastic_depth_(nn.Sequential(Plain(), Dropped()), 0.9, existing=existing)
+    assert [change.name for change in receipt] == ["0.residual"]
+
+
 def test_a_layer_of_torchvision_that_serves_two_branches_is_one():
     model = _torchvision("swin_t")
     assert len(dropact.add_stochastic_depth_(model, 0.5)) == 12
@@ -484,3 +635,25 @@ def test_a_dropped_block_computes_no_convolution():
 def test_wrapped_models_are_refused():
     with pytest.raises(TypeError, match="add_stochastic_depth_ needs a plain model"):
         dropact.add_stochastic_depth_(torch.compile(nn.Sequential(Plain())))
+
+
+def test_generators_of_other_devices_are_left_alone(monkeypatch):
+    """Nothing would put them back: those of a model's devices are."""
+
+    class DropPath(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rate = 0.1
+
+        def forward(self, x):
+            return x * (torch.rand(len(x), 1) >= self.rate) if self.training else x
+
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(3)
+    assert seeded == [3]
+    model, x, state = nn.Sequential(Plain(), DropPath()), torch.randn(4, 4), torch.get_rng_state()
+    dropact.diagnostics.sensitivities(model, F.mse_loss, (x, x))
+    dropact.add_stochastic_depth_(model, inputs=x)
+    assert seeded == [3]
+    assert torch.equal(torch.get_rng_state(), state)

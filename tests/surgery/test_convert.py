@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import dropact
 from dropact import DropActivation, RandomizedReLU, convert_
@@ -65,6 +66,27 @@ def test_twice_is_once():
     assert len(receipt) == 0
     assert {skip.reason for skip in receipt.skipped} == {"already so"}
     assert all(a is b for a, b in zip(modules, model.modules(), strict=True))
+
+
+def _spellings():
+    for relu, silu in (("relu", "silu"), (F.relu, F.silu), (nn.ReLU(), nn.SiLU()), (torch.relu, nn.SiLU(inplace=True))):
+        yield dropact.StochasticActivation(0.3, relu, silu, evaluation=relu), nn.ReLU
+        yield dropact.SurrogateGradient("b_silu", relu), nn.ReLU
+    for gelu in ("gelu", F.gelu, nn.GELU()):
+        yield dropact.StochasticActivation(0.3, gelu, torch.square), nn.GELU
+        yield dropact.SurrogateGradient("b_silu", gelu), nn.GELU
+    yield dropact.GAAF(F.gelu, shape=torch.sigmoid), nn.GELU
+    yield dropact.StochasticActivation(0.3, nn.ELU(0.3), "tanh"), lambda: nn.ELU(0.3)
+
+
+@pytest.mark.parametrize(("method", "activation"), list(_spellings()))
+def test_an_activation_is_the_same_however_it_is_given(method, activation):
+    model = nn.Sequential(nn.Linear(4, 4), activation(), nn.Tanh())
+    receipt = convert_(model, method)
+    assert [change.name for change in receipt] == ["1"]
+    layer = model[1]
+    assert len(convert_(model, method)) == 0
+    assert model[1] is layer
 
 
 def test_another_method_replaces_the_first():

@@ -8,6 +8,7 @@ import torch
 from nets import Functions, Plain, Reused
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from dropact import DropActivation, RandomizedReLU, convert_, coverage
@@ -103,9 +104,86 @@ class Unused(Plain):
         return x
 
 
+class UnusedInside(Plain):
+    """An assignment in the inner function would make the variable one of its own."""
+
+    def forward(self, x):
+        h = self.one(x)
+
+        def body():
+            F.relu_(h)
+
+        body()
+        return h
+
+
+class OtherSelf(Plain):
+    def forward(self, x):
+        def body(self, x):
+            return F.relu(self(x))
+
+        return body(self.one, x)
+
+
+class InsideOwn(Plain):
+    """What of this kind can be converted."""
+
+    def forward(self, x):
+        h = self.one(x)
+
+        def changed(h):
+            F.relu_(h)
+            return h
+
+        def declared():
+            nonlocal h
+            h.relu_()
+
+        declared()
+        return self.two(changed(h)) + sum(F.relu(self) for self in ())
+
+
 class Parameter(Plain):
     def forward(self, x):
         return self.one(x) * F.softplus(self.one.bias) * self.two.bias.tanh()
+
+
+class OfParameters(Plain):
+    """Expressions of parameters and modules in between."""
+
+    def __init__(self):
+        super().__init__()
+        self.rho, self.plus, self.eps = nn.Parameter(torch.zeros(4)), nn.Softplus(), 1e-3
+
+    def forward(self, x):
+        scale = F.softplus(self.rho.float()) + self.plus(self.rho * 2 + self.eps)
+        return self.one(x) * scale * self.plus(input=-self.rho).sqrt() * F.elu(torch.exp(self.two.bias[:4]))
+
+
+class OfParametersAsWell(OfParameters):
+    def forward(self, x):
+        return self.plus(self.rho.float()) * self.plus(self.one(x))
+
+
+class Parametrized(Plain):
+    def __init__(self):
+        super().__init__()
+        parametrize.register_parametrization(self.one, "weight", nn.Softplus())
+        parametrize.register_parametrization(self.one, "weight", Exponential())
+
+    def forward(self, x):
+        return self.one(x) * F.softplus(self.one.weight[0])
+
+
+class Exponential(nn.Module):
+    def forward(self, x):
+        return F.relu(x.float()).exp()
+
+
+class Stateful(Plain):
+    def forward(self, x):
+        self.state = self.one(x)
+        return F.relu(self.state) + F.relu(self.two(self.two.bias))
 
 
 class Gates(Plain):
@@ -129,6 +207,8 @@ MISSED = {
     Children: "Children runs through its own children",
     Integers: "it is applied to a tensor of torch.int64",
     Unused: "its result is not used",
+    UnusedInside: "its result is not used, and h is not a variable of the function that it stands in",
+    OtherSelf: "it stands in a function inside the method in which self is something else",
 }
 
 
@@ -169,7 +249,18 @@ def test_what_cannot_be_converted_is_missed_with_a_reason(cls):
     assert torch.equal(model(X), expected)
 
 
-@pytest.mark.parametrize("cls", [Several, PassedOn, Helper, TensorSlope, Starred, Children, Local, Helpers])
+@pytest.mark.parametrize("inputs", [None, X], ids=["by source", "by a run"])
+def test_statements_in_inner_functions_are_converted_where_they_can_be(inputs):
+    model = InsideOwn()
+    with pytest.warns(UserWarning, match="1 activation could not be converted.*self is something else"):
+        receipt = convert_(model, DropActivation(1.0), inputs=inputs)
+    assert len(receipt) == 2
+    torch.testing.assert_close(model(X), model.two(model.one(X)))
+
+
+@pytest.mark.parametrize(
+    "cls", [Several, PassedOn, Helper, TensorSlope, Starred, Children, Local, Helpers, UnusedInside]
+)
 def test_without_inputs_the_doubt_is_told(cls):
     model = nn.Sequential(cls(), nn.ReLU())
     with pytest.warns(UserWarning, match="could not be converted"):
@@ -178,9 +269,43 @@ def test_without_inputs_the_doubt_is_told(cls):
 
 
 def test_what_is_no_activation_is_not_listed():
-    for cls in (Parameter, Ours):
+    for cls in (Parameter, OfParameters, Parametrized, Ours):
         for mode in (True, False):
             assert len(coverage(cls().train(mode), X)) == 0
+
+
+@pytest.mark.parametrize("inputs", [None, X], ids=["by source", "by a run"])
+@pytest.mark.parametrize("cls", [Parameter, OfParameters, Parametrized], ids=lambda cls: cls.__name__)
+def test_weights_stay_what_they_are(cls, inputs):
+    torch.manual_seed(0)
+    model = nn.Sequential(cls(), nn.ReLU())
+    expected = model(X)
+    receipt = convert_(model, DropActivation(1.0), inputs=inputs)
+    assert [change.name for change in receipt] == ["1"]
+    assert not receipt.skipped
+    assert torch.equal(F.relu(model(X)), expected)
+
+
+@pytest.mark.parametrize("split_shared", [True, False])
+@pytest.mark.parametrize("inputs", [None, X], ids=["by source", "by a run"])
+def test_a_module_that_is_applied_to_parameters_as_well_stays_there(inputs, split_shared):
+    model = OfParametersAsWell()
+    receipt = convert_(model, DropActivation(1.0), inputs=inputs, split_shared=split_shared)
+    assert [change.name for change in receipt] == ["plus"]
+    assert [(skip.name, skip.reason) for skip in receipt.skipped] == [("plus_call2", "it is applied to parameters")]
+    assert torch.equal(model(X), F.softplus(model.rho) * model.one(X))
+    assert coverage(model, X).complete
+    assert len(convert_(model, DropActivation(1.0), inputs=inputs)) == 0
+    receipt.undo()
+    assert torch.equal(model(X), F.softplus(model.rho) * F.softplus(model.one(X)))
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_what_a_module_keeps_of_a_pass_is_no_parameter(ran):
+    model = Stateful()
+    if ran:
+        model(X)
+    assert len(convert_(model, DropActivation(0.1))) == 2
 
 
 def test_gates_are_left_unless_asked_for():

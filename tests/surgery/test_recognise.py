@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dropact import DropActivation, convert_, coverage, fold_
+from dropact import DropActivation, add_stochastic_depth_, convert_, coverage, fold_
 from dropact.methods._activation import ELEMENTWISE_MODULES
 from dropact.surgery._recognise import FUNCTIONS, kind_of, stock_module
 
@@ -92,6 +92,50 @@ def test_classes_are_recognised_by_what_they_do(module, kind):
     assert kind_of(module) == kind
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+class Shapeless(nn.Module):
+    """A slope for each channel, of which it learns the number when it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.UninitializedParameter()
+
+    def forward(self, x):
+        return torch.where(x > 0, x, self.slope * x)
+
+
+def test_what_has_no_shape_yet_is_to_be_run_before():
+    model = nn.Sequential(nn.Linear(3, 3), Shapeless(), nn.ReLU())
+    for act in (lambda: convert_(model, DropActivation(0.1)), lambda: coverage(model, X)):
+        with pytest.raises(ValueError, match="parameters without a shape yet: run it once before"):
+            act()
+    assert isinstance(model[2], nn.ReLU)
+    for shapeless in (Shapeless(), nn.LazyConv2d(3, 1)):
+        with pytest.raises(ValueError, match="parameters without a shape yet: run it once before"):
+            add_stochastic_depth_(nn.Sequential(nn.Linear(3, 3), shapeless))
+    assert len(convert_(nn.Sequential(nn.LazyLinear(3), nn.ReLU()), DropActivation(0.1))) == 1
+
+
+def test_a_default_device_without_values_is_no_hindrance():
+    class Shifted(nn.Module):
+        def forward(self, x):
+            return x.clamp(min=0).square() + torch.ones(())
+
+    class DropPath(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rate = 0.1
+
+        def forward(self, x):
+            return x * (torch.rand(len(x), 1, 1, 1) >= self.rate) if self.training else x
+
+    with torch.device("meta"):
+        assert kind_of(Shifted()) == "activation"
+        model = nn.Sequential(nn.Linear(3, 3), DropPath())
+        receipt = add_stochastic_depth_(model, 0.75)
+    assert model[1].rate == 0.25
+    assert [change.name for change in receipt] == ["1"]
 
 
 def test_activations_of_other_libraries_are_recognised():

@@ -25,7 +25,7 @@ from dropact._arguments import check_choice
 from dropact.diagnostics._passes import inner, undisturbed
 from dropact.methods import ResidualSum
 from dropact.surgery import Receipt, add_stochastic_depth_
-from dropact.surgery._observe import Inputs, arguments
+from dropact.surgery._observe import Inputs, arguments, seed_generators
 
 ORDERS = ("first", "signed", "leave-one-out")
 
@@ -70,7 +70,7 @@ def sensitivities(
         seed = int(torch.randint(2**62, ()))
 
         def loss() -> Tensor:
-            torch.manual_seed(seed)
+            seed_generators(model, seed)
             return loss_fn(model(*args, **kwargs), targets)
 
         if order == "leave-one-out":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+import contextlib
+import copy
+import operator
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.fx
@@ -31,6 +34,11 @@ STOCK_MODULES: dict[str, type[nn.Module]] = {
     "hardsigmoid": nn.Hardsigmoid,
     "logsigmoid": nn.LogSigmoid,
 }
+
+# By identity, as not all that is callable can be hashed.
+_FUNCTIONS = [
+    (name, getattr(place, name)) for name in STOCK_MODULES for place in (F, torch, Tensor) if hasattr(place, name)
+]
 
 # Stock modules that apply one function to each element in train and eval mode alike.
 ELEMENTWISE_MODULES: tuple[type[nn.Module], ...] = (
@@ -91,9 +99,26 @@ def is_relu(activation: Activation) -> bool:
     return canonical(activation) == "relu"
 
 
-def same(one: Activation, other: Activation) -> bool:
-    name = canonical(one)
-    return one == other if name is None else name == canonical(other)
+def same(one: Activation | None, other: Activation | None) -> bool:
+    """Whether two activations are one and the same, however they are given.
+
+    >>> same("gelu", F.gelu), same(nn.GELU(), torch.nn.functional.gelu), same(nn.ELU(0.3), nn.ELU(0.3, inplace=True))
+    (True, True, True)
+    >>> same("gelu", nn.GELU("tanh")), same(nn.ELU(0.3), nn.ELU(0.2)), same(nn.PReLU(), nn.PReLU())
+    (False, False, False)
+    """
+    return _identity(one) == _identity(other)
+
+
+def _identity(activation: Activation | None) -> object:
+    """Equal for activations that are the same: a name, a stock class with its settings, or the thing itself."""
+    for name, function in _FUNCTIONS:
+        if activation is function:
+            return name
+    known = None if activation is None else simplest(activation)
+    if isinstance(known, nn.Module) and type(known) in ELEMENTWISE_MODULES and not known.state_dict():
+        return type(known), tuple(_settings(known).items())
+    return known
 
 
 def underlying(activation: Activation) -> Activation:
@@ -109,8 +134,16 @@ def simplest(module: Activation) -> Activation:
     return module
 
 
-def stock(activation: Activation) -> nn.Module:
-    """``activation`` as a module that needs nothing of dropact."""
+def stock(activation: Activation, inplace: bool = False) -> nn.Module:
+    """``activation`` as a module that needs nothing of dropact, and writes into its input if ``inplace``."""
+    module = _module(activation)
+    own = bool(getattr(module, "inplace", False))
+    if inplace and not own and isinstance(activation, str) and hasattr(module, "inplace"):
+        return STOCK_MODULES[activation](inplace=True)
+    return module if own == inplace else mixed("FoldedActivation", 0.0, {"activation": (activation, 1.0)}, inplace)
+
+
+def _module(activation: Activation) -> nn.Module:
     if isinstance(activation, str):
         return STOCK_MODULES[activation]()
     if isinstance(activation, nn.Module):
@@ -118,8 +151,68 @@ def stock(activation: Activation) -> nn.Module:
     if getattr(activation, "__module__", "").startswith("dropact."):
         return torch.fx.symbolic_trace(activation)
     graph = torch.fx.Graph()
-    graph.output(graph.call_function(activation, (graph.placeholder("x"),)))
-    return torch.fx.GraphModule({}, graph, "FoldedActivation")
+    x = graph.placeholder("x")
+    if hasattr(activation, "__name__"):
+        graph.output(graph.call_function(activation, (x,)))
+        return torch.fx.GraphModule({}, graph, "FoldedActivation")
+    # A partial or an object that can be called: a graph's code calls functions by their name, and objects it holds.
+    graph.output(graph.call_method("__call__", (graph.get_attr("function"), x)))
+    return torch.fx.GraphModule({"function": activation}, graph, "FoldedActivation")
+
+
+def mixed(
+    name: str, of_input: float, parts: dict[str, tuple[Activation, float]], inplace: bool
+) -> torch.fx.GraphModule:
+    """The module ``of_input * x + share * f(x) + ...`` of stock operations, written into ``x`` if ``inplace``.
+
+    It holds each function under its name; but ``activation``, if it has a state, in the module itself, so that the keys
+    of the ``state_dict`` are that activation's own.
+    """
+    graph = torch.fx.Graph()
+    root: dict[str, Any] = {}
+    x = graph.placeholder("x")
+    # What they keep for backward must not be overwritten.
+    read = graph.call_method("clone", (x,)) if inplace else x
+    shares = [graph.call_function(operator.mul, (read, of_input))] if of_input else []
+    for child, (function, share) in parts.items():
+        module = _module(function)
+        source = graph.call_method("clone", (read,)) if getattr(module, "inplace", False) else read
+        traced = _traced(module) if child == "activation" and module.state_dict() else None
+        if traced is None:
+            root[child] = module
+            y = graph.call_module(child, (source,))
+        else:
+            root |= _held(module, traced)
+            (given,) = (node for node in traced.graph.nodes if node.op == "placeholder")
+            y = graph.graph_copy(traced.graph, {given: source})  # type: ignore[assignment]
+        shares.append(y if share == 1 else graph.call_function(operator.mul, (y, share)))
+    total = shares[0]
+    for more in shares[1:]:
+        total = graph.call_function(operator.add, (total, more))
+    graph.output(graph.call_method("copy_", (x, total)) if inplace else total)
+    return torch.fx.GraphModule(root, graph, name)
+
+
+def _traced(module: nn.Module) -> torch.fx.GraphModule | None:
+    """Its operations in evaluation; ``None`` where they cannot be followed or are no function of the input alone."""
+    try:
+        twin = copy.deepcopy(module).eval()
+        traced = torch.fx.symbolic_trace(twin)
+    except Exception:  # whatever a module does with what is no tensor
+        return None
+    kept = all(torch.equal(t, twin.state_dict()[key]) for key, t in module.state_dict().items())
+    return traced if kept and sum(node.op == "placeholder" for node in traced.graph.nodes) == 1 else None
+
+
+def _held(module: nn.Module, traced: torch.fx.GraphModule) -> dict[str, object]:
+    """What the traced operations use, of ``module`` itself where it is not a constant of theirs."""
+    used = dict.fromkeys(node.target for node in traced.graph.nodes if node.op in ("get_attr", "call_module"))
+    found: dict[str, object] = {}
+    for target in map(str, used):
+        for holder in (module, traced):
+            with contextlib.suppress(AttributeError):
+                found.setdefault(target, operator.attrgetter(target)(holder))
+    return found
 
 
 def keep_plain_keys(layer: nn.Module) -> None:

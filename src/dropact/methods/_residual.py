@@ -88,12 +88,12 @@ def draw_survivors(x: Tensor, drop_prob: float | Tensor, how: How, seed: int | T
     return _untraced(x, drop_prob, how, seed)
 
 
-def _times(y: Tensor, factor: float | Tensor) -> Tensor:
+def times(y: Tensor, factor: float | Tensor) -> Tensor:
     return y if isinstance(factor, float) and factor == 1 else y * factor
 
 
 def add_mean(shortcut: Tensor, y: Tensor, drop_prob: float | Tensor, how: How) -> Tensor:
-    return shortcut + _times(y, how.evaluation_factor(drop_prob))
+    return shortcut + times(y, how.evaluation_factor(drop_prob))
 
 
 def add_masked(shortcut: Tensor, y: Tensor, mask: Tensor, drop_prob: float | Tensor, how: How) -> Tensor:
@@ -117,7 +117,7 @@ def add_surviving(
         return Alone.apply(shortcut, *given) if given else shortcut.clone()
     factor = how.training_factor(drop_prob)
     if count == rows:
-        return shortcut + _times(branch(*args, **kwargs), factor)
+        return shortcut + times(branch(*args, **kwargs), factor)
     index = kept.to(shortcut.device, non_blocking=True)
 
     whole = shortcut
@@ -142,5 +142,5 @@ def add_surviving(
         )
     dtype, shape = torch.promote_types(shortcut.dtype, y.dtype), torch.broadcast_shapes(shortcut.shape[1:], y.shape[1:])
     shortcut = shortcut.to(dtype).expand(rows, *shape)
-    y = _times(y, factor).to(dtype).expand(count, *shape)
+    y = times(y, factor).to(dtype).expand(count, *shape)
     return add_rows(shortcut, index, y)

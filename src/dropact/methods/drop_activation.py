@@ -17,10 +17,7 @@ ones are ours.
 
 from __future__ import annotations
 
-import operator
-
 import torch
-import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,7 +25,7 @@ from dropact import kernels
 from dropact._arguments import check_broadcast, check_choice, check_input, check_mask, check_probability
 from dropact._elementwise import Activation, apply, mix, resolve, show
 from dropact._random import as_seed, is_chosen, random_bits_like
-from dropact.methods._activation import is_relu, keep_plain_keys, stock, underlying
+from dropact.methods._activation import is_relu, keep_plain_keys, mixed, stock, underlying
 from dropact.methods._rate import LayerWithRate
 
 GRANULARITIES = ("element", "channel", "sample", "layer")
@@ -166,16 +163,10 @@ class DropActivation(LayerWithRate):
             return nn.Identity()
         if is_relu(self.activation):
             return nn.LeakyReLU(self.drop_prob, self.inplace) if self.drop_prob else nn.ReLU(self.inplace)
-        inner = stock(self.activation)
         if self.drop_prob == 0:
-            return inner
-        graph = torch.fx.Graph()
-        x = graph.placeholder("x")
-        source = graph.call_method("clone", (x,)) if getattr(inner, "inplace", False) else x
-        fx = graph.call_module("activation", (source,))
-        shares = ((x, self.drop_prob), (fx, 1 - self.drop_prob))
-        graph.output(graph.call_function(operator.add, tuple(graph.call_function(operator.mul, s) for s in shares)))
-        return torch.fx.GraphModule({"activation": inner}, graph, "FoldedDropActivation")
+            return stock(self.activation, self.inplace)
+        parts = {"activation": (self.activation, 1 - self.drop_prob)}
+        return mixed("FoldedDropActivation", self.drop_prob, parts, self.inplace)
 
     def extra_repr(self) -> str:
         parts = [f"drop_prob={self.drop_prob:g}"]

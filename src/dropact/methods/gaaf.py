@@ -243,7 +243,7 @@ class GAAF(nn.Module):
 
     def folded(self) -> nn.Module:
         """The activation itself, as a stock layer."""
-        return nn.ReLU(self.inplace) if is_relu(self.activation) else stock(self.activation)
+        return nn.ReLU(self.inplace) if is_relu(self.activation) else stock(self.activation, self.inplace)
 
     def extra_repr(self) -> str:
         parts = [] if isinstance(self.activation, nn.Module) else [f"activation={show(self.activation)}"]

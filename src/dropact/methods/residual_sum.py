@@ -18,6 +18,7 @@ from dropact.methods._residual import (
     check_rate,
     draw_mask,
     draw_survivors,
+    times,
 )
 from dropact.methods._shared import SharedSeeds
 
@@ -79,12 +80,42 @@ class ResidualSum(LayerWithRate):
         kept = draw_survivors(shortcut, rate, how, seed)
         return add_surviving(shortcut, branch, args, kwargs, kept, rate, how, lambda: _parameters(owners))
 
+    def folded(self) -> FixedSum:
+        """A layer with this layer's evaluation output, in either mode."""
+        return FixedSum(float(self._how.evaluation_factor(self.drop_prob)))
+
     def extra_repr(self) -> str:
         how = self._how
         parts = [f"drop_prob={self.drop_prob:g}", f"mode={how.mode}", f"scaling={how.scaling}"]
         parts += ["compute=masked"] * (how.compute == "masked")
         parts += [f"residual_scale={how.residual_scale:g}"] * (how.residual_scale != 1)
         return ", ".join(parts + ([f"shared={self.shared.base}"] if self.shared else []))
+
+
+class FixedSum(nn.Module):
+    """What is left of a :class:`ResidualSum` in evaluation: the shortcut and ``factor`` times the branch.
+
+    >>> import torch
+    >>> FixedSum(0.75)(torch.ones(2), lambda x: 10 * x, (torch.ones(2),))
+    tensor([8.5000, 8.5000])
+    """
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(
+        self,
+        shortcut: Tensor,
+        branch: Branch,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None = None,
+        owners: Iterable[object] = (),
+    ) -> Tensor:
+        return shortcut + times(branch(*args, **(kwargs or {})), self.factor)
+
+    def extra_repr(self) -> str:
+        return f"factor={self.factor:g}"
 
 
 def _parameters(owners: Iterable[object]) -> Iterable[nn.Parameter]:

@@ -13,18 +13,16 @@ What Drop-Activation, AID and StochA have in common, for functions of one's own.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 
 import torch
-import torch.fx
 from torch import Tensor, nn
 
 from dropact import kernels
 from dropact._arguments import check_broadcast, check_input, check_mask, check_probability
 from dropact._elementwise import Activation, apply, mix, negative_part, resolve, show, silu_below_zero
 from dropact._random import as_seed
-from dropact.methods._activation import evaluate, is_relu, same, stock, underlying
+from dropact.methods._activation import evaluate, is_relu, keep_plain_keys, mixed, same, stock, underlying
 from dropact.methods._rate import LayerWithRate
 
 
@@ -133,6 +131,8 @@ class StochasticActivation(LayerWithRate):
         self.replacement = replacement
         self.evaluation = evaluation
         self.inplace = inplace
+        if isinstance(activation, nn.Module):
+            keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return stochastic_activation(
@@ -147,7 +147,7 @@ class StochasticActivation(LayerWithRate):
 
     def replacement_for(self, activation: Activation) -> nn.Module | None:
         """This layer's settings in place of the activation that it drops; ``None`` for any other."""
-        if isinstance(activation, StochasticActivation) and activation._settings() == self._settings():
+        if isinstance(activation, StochasticActivation) and self._is_like(activation):
             return activation
         inner = underlying(activation)
         if not same(inner, self.activation):
@@ -155,24 +155,21 @@ class StochasticActivation(LayerWithRate):
         inplace = bool(getattr(activation, "inplace", False))
         return StochasticActivation(self.drop_prob, inner, self.replacement, inplace, evaluation=self.evaluation)
 
-    def _settings(self) -> tuple[object, ...]:
-        return self.drop_prob, self.activation, self.replacement, self.evaluation
+    def _is_like(self, other: StochasticActivation) -> bool:
+        functions = ("activation", "replacement", "evaluation")
+        return self.drop_prob == other.drop_prob and all(same(getattr(self, f), getattr(other, f)) for f in functions)
 
     def folded(self) -> nn.Module:
         """A layer without dropact that has this layer's evaluation output, in either mode."""
         if self.evaluation is not None:
-            return nn.ReLU(self.inplace) if is_relu(self.evaluation) else stock(self.evaluation)
+            return nn.ReLU(self.inplace) if is_relu(self.evaluation) else stock(self.evaluation, self.inplace)
         if self.drop_prob in (0, 1):
-            return stock(self.replacement if self.drop_prob else self.activation)
-        functions = {"activation": stock(self.activation), "replacement": stock(self.replacement)}
-        graph = torch.fx.Graph()
-        x = graph.placeholder("x")
-        shares = []
-        for (name, function), share in zip(functions.items(), (1 - self.drop_prob, self.drop_prob), strict=True):
-            source = graph.call_method("clone", (x,)) if getattr(function, "inplace", False) else x
-            shares.append(graph.call_function(operator.mul, (graph.call_module(name, (source,)), share)))
-        graph.output(graph.call_function(operator.add, tuple(shares)))
-        return torch.fx.GraphModule(functions, graph, "FoldedStochasticActivation")
+            return stock(self.replacement if self.drop_prob else self.activation, self.inplace)
+        parts = {
+            "activation": (self.activation, 1 - self.drop_prob),
+            "replacement": (self.replacement, self.drop_prob),
+        }
+        return mixed("FoldedStochasticActivation", 0.0, parts, self.inplace)
 
     def extra_repr(self) -> str:
         parts = [f"drop_prob={self.drop_prob:g}"]

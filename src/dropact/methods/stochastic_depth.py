@@ -17,8 +17,12 @@ torchvision do. ``mode="batch"`` is the paper's, one draw for the mini-batch; ``
 
 from __future__ import annotations
 
+import inspect
+import operator
 from typing import Any
 
+import torch
+import torch.fx
 from torch import Tensor, nn
 
 from dropact._arguments import check_input, check_mask
@@ -175,3 +179,38 @@ class StochasticDepth(nn.Module):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         shortcut = x if self.shortcut is None else self.shortcut(x)
         return self.sum(shortcut, self.branch, (x, *args), kwargs, (self.branch,))
+
+    def folded(self) -> nn.Module | None:
+        """A module of stock operations around the branch, with this block's evaluation output in either mode.
+
+        ``None`` where the branch takes what such a module cannot hand on: ``*args``, or defaults that are no numbers.
+        """
+        graph, innermost = torch.fx.Graph(), self.branch
+        while isinstance(innermost, StochasticDepth):  # which hands on all that it is given
+            innermost = innermost.branch
+        args: list[torch.fx.Node] = []
+        kwargs: dict[str, Any] = {}
+        for number, parameter in enumerate(inspect.signature(innermost.forward).parameters.values()):
+            name = "x" if number == 0 else parameter.name
+            default = () if parameter.default is parameter.empty else (parameter.default,)
+            plain = all(value is None or type(value) in (bool, int, float, str) for value in default)
+            repeated = any(node.target == name for node in graph.nodes)
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or not plain or repeated:
+                return None
+            node = graph.create_node("placeholder", name, default)
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                kwargs[name] = node
+            else:
+                args.append(node)
+        if not args:
+            return None
+        shortcut = args[0] if self.shortcut is None else graph.call_module("shortcut", (args[0],))
+        y = graph.call_module("branch", tuple(args), kwargs)
+        if (factor := self.sum.folded().factor) != 1:
+            y = graph.call_function(operator.mul, (y, factor))
+        graph.output(graph.call_function(operator.add, (shortcut, y)))
+        held = {"branch": self.branch} | ({} if self.shortcut is None else {"shortcut": self.shortcut})
+        made = torch.fx.GraphModule(held, graph, "FoldedStochasticDepth")
+        for name in held:  # in the order in which they stood
+            made._modules[name] = made._modules.pop(name)
+        return made

@@ -21,7 +21,7 @@ from dropact.surgery._recognise import (
     stock_module,
 )
 from dropact.surgery._resolve import UNKNOWN, attribute
-from dropact.surgery._scan import STARRED, Call, base_name, calls_in, unused, why_not_editable
+from dropact.surgery._scan import STARRED, Call, base_name, calls_in, why_not_editable, why_not_there
 from dropact.surgery._source import Place, UnreadableError, end_of, function_codes, mangled, read, unwrapped
 
 
@@ -138,7 +138,7 @@ def call_at(at: At, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], by
         raise CannotConvertError(STARRED)
     activation = stock_module(func, args, kwargs) if direct else value
     call = Call(reached.key, source, node, None, argument, activation, base=base_name(func if direct else value))
-    call.problem = unused(call)
+    call.problem = why_not_there(call)
     return call
 
 

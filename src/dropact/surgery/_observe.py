@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
 import dropact.methods
@@ -26,7 +26,8 @@ from dropact.surgery._recognise import (
     CannotConvertError,
     stock_module,
 )
-from dropact.surgery._scan import unused
+from dropact.surgery._refuse import refuse_shapeless
+from dropact.surgery._scan import why_not_there
 from dropact.surgery._sites import Site, free_names, of_functions
 from dropact.surgery._table import one_line
 
@@ -61,8 +62,7 @@ def observe(model: nn.Module, sites: list[Site], args: tuple[Any, ...], kwargs: 
     Raises:
         ValueError: the model has parameters that get their shape in the first run.
     """
-    if any(is_lazy(t) for t in (*model.parameters(), *model.buffers())):
-        raise ValueError("the model has parameters without a shape yet: run it once before")
+    refuse_shapeless(model)
     observer = _Observer(model, sites)
     with _unchanged(model), observer.watching(), torch.no_grad():
         model(*_copied(args), **_copied(kwargs))
@@ -86,10 +86,9 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
-    devices = {t.device for t in (*model.parameters(), *(value for *_, value in buffers))}
     python = random.getstate()
     try:
-        with torch.random.fork_rng(devices=[device for device in devices if device.type == "cuda"]):
+        with torch.random.fork_rng(devices=_cuda_devices(model)):
             yield
     finally:
         random.setstate(python)
@@ -97,6 +96,19 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
             for module, name, buffer, value in buffers:
                 buffer.copy_(value)
                 module._buffers[name] = buffer
+
+
+def seed_generators(model: nn.Module, seed: int) -> None:
+    """What ``torch.manual_seed`` does, for the CPU and the model's own devices alone: it seeds all that there are, and
+    whoever puts states back puts back those of the model's."""
+    torch.default_generator.manual_seed(seed)
+    for device in _cuda_devices(model):
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def _cuda_devices(model: nn.Module) -> list[torch.device]:
+    return [d for d in {t.device for t in (*model.parameters(), *model.buffers())} if d.type == "cuda"]
 
 
 class _Functions(TorchFunctionMode):
@@ -128,8 +140,9 @@ class _Observer:
     @contextmanager
     def watching(self) -> Iterator[None]:
         # Through the instance's forward, not through hooks: some models call `module.forward`.
-        modules = {id(s.activation): s.activation for s in self._sites if s.is_module}.values()
-        patched = [(vars(module), vars(module).get("forward"), module) for module in modules]
+        modules = {id(s.activation): s.activation for s in self._sites if s.is_module}
+        makers = {id(m): m for m in self._model.modules() if isinstance(m, ParametrizationList)}
+        patched = [(vars(module), vars(module).get("forward"), module) for module in (modules | makers).values()]
         try:
             for held, before, module in patched:
                 held["forward"] = self._noticed(module, before or module.forward)  # type: ignore[arg-type, union-attr]
@@ -142,7 +155,7 @@ class _Observer:
 
     def _noticed(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def noticed(*args: Any, **kwargs: Any) -> Any:
-            if not self._inside:
+            if not self._inside and id(module) in self._by_module:
                 self._called(self._site_of(module, locate(sys._getframe(1), self._methods, self._names)))
             self._inside += 1
             try:
@@ -180,6 +193,8 @@ class _Observer:
         if site is None:
             site = self._by_key[key] = self._new_site(at, func, rest, words, frame)
             self._sites.append(site)
+        elif site.of_weights:
+            return
         elif site.call is not None and func in FUNCTIONS:
             _complete(site, func, rest, words)
         if isinstance(applied, Tensor) and not applied.is_floating_point():
@@ -223,7 +238,7 @@ def _complete(site: Site, func: Any, rest: tuple[Any, ...], words: dict[str, Any
         return
     if site.activation is None:
         site.activation = site.call.activation = does
-        site.problem = site.problem or unused(site.call)
+        site.problem = site.problem or why_not_there(site.call)
     elif one_line(does) != one_line(site.activation):
         site.problem = f"the same expression is {one_line(site.activation)} and {one_line(does)}"
 

@@ -19,6 +19,7 @@ from dropact.surgery._steps import Attribute, Child, Class, Step
 from dropact.surgery.receipt import Change, Skip
 
 ALREADY = "already so"
+OF_WEIGHTS = "it is applied to parameters"
 
 
 @dataclass
@@ -37,6 +38,10 @@ def decide(
     shared: dict[int, nn.Module | str] = {}  # what was decided for a module that stays one
     kept: set[int] = set()
     for site in sites:
+        if site.of_weights:
+            if site.twin_of is not None:
+                plan.stays.append((site, OF_WEIGHTS))  # and keeps what stands there
+            continue
         if site.twin_of is not None and not split_shared:
             continue
         one = id(site.activation)
@@ -85,6 +90,8 @@ def steps(model: nn.Module, plan: Plan) -> tuple[Step, ...]:
             cls = _class(owner, calls)
         except UnreadableError as error:
             failed = {id(site) for site, _ in calls}
+            weighing = {site.twin_of for site, _ in calls if site.of_weights}  # a layer there would act on weights
+            failed |= {id(s) for s, _ in plan.layers if s.owner is owner and s.child in weighing}
             plan.missed += [(s, str(error)) for s, _ in plan.layers if id(s) in failed and s.twin_of not in replaced]
             plan.layers = [(s, layer) for s, layer in plan.layers if id(s) not in failed]
             calls, cls = [], None

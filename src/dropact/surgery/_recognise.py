@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropact.methods._activation import ELEMENTWISE_MODULES, STOCK_MODULES, is_method
+from dropact.surgery._refuse import refuse_shapeless
 
 Activation = nn.Module | Callable[[Tensor], Tensor]
 
@@ -50,6 +51,9 @@ def kind_of(module: nn.Module) -> str | None:
     ('activation', 'gate', None, 'converted')
 
     Classes of torch by name. Any other class by what it does: see :func:`behaves_as`.
+
+    Raises:
+        ValueError: a module of another class that gets its shape in the first run.
     """
     if is_method(module):
         return CONVERTED
@@ -59,11 +63,12 @@ def kind_of(module: nn.Module) -> str | None:
         return ACTIVATION
     if type(module).__module__.startswith("torch.") or module._modules:
         return None
+    refuse_shapeless(module)
     if any(t is not None and t.numel() > 1 for t in (*module._parameters.values(), *module._buffers.values())):
         return None
     try:
         twin = copy.deepcopy(module)  # so that nothing it counts or keeps changes, and no hook of it is called
-        return behaves_as(twin.forward, next(twin.parameters(), torch.empty(0)))
+        return behaves_as(twin.forward, next(twin.parameters(), None))
     except Exception:  # whatever a module does that cannot be copied
         return None
 
@@ -79,7 +84,11 @@ def behaves_as(function: Callable[[Tensor], Tensor], like: Tensor | None = None)
     Elementwise: shuffled inputs give the outputs shuffled, of the same shape and dtype; twice the same. Nonlinear: not
     ``a x + b``. A gate: all values lie in [0, 1]. What raises on a (2, 3, 4, 5) tensor is none of them.
     """
-    like = torch.empty(0) if like is None else like
+    with torch.device("cpu"):  # whatever the default is: on "meta" there are no values to look at
+        return _behaves_as(function, torch.empty(0) if like is None else like)
+
+
+def _behaves_as(function: Callable[[Tensor], Tensor], like: Tensor) -> str | None:
     generator = torch.Generator().manual_seed(0)
     wide = torch.cat([torch.linspace(-50, 50, 21), torch.linspace(-4, 4, 99)])  # 120 values, about the origin evenly
     shuffle = torch.randperm(120, generator=generator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 # By the module that a class comes from, so that none of them is imported here.
 _WRAPPERS = {
@@ -29,6 +30,16 @@ def refuse_wrapped(model: nn.Module, what: str) -> None:
                 f"{what} needs a plain model, but {part} {state}: {what} the plain model first, script, compile or "
                 "wrap it afterwards. Nothing was changed"
             )
+
+
+def refuse_shapeless(module: nn.Module) -> None:
+    """Raise where parameters or buffers get their shape in the first run.
+
+    Raises:
+        ValueError: one is so.
+    """
+    if any(is_lazy(t) for t in (*module.parameters(), *module.buffers())):
+        raise ValueError("the model has parameters without a shape yet: run it once before")
 
 
 def _state(module: nn.Module) -> str | None:

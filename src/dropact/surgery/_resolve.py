@@ -8,7 +8,8 @@ from functools import partial
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from dropact.surgery._methods import closure
 from dropact.surgery._recognise import METHOD_NAMES
@@ -57,6 +58,27 @@ class Resolver:
             varies = isinstance(node, ast.Attribute) and node.attr == "training"
             return value if isinstance(value, bool | int | float | str) and not varies else UNKNOWN
 
+    def is_of_weights(self, node: ast.expr) -> bool:
+        """Whether an expression is of the module's parameters and buffers and of nothing that passes through it."""
+        stored = {n.attr for n in ast.walk(self._source.node) if isinstance(n, ast.Attribute) and _is_store(n)}
+        attributes = {id(n.value): n for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+        found = False
+        for part in ast.walk(node):
+            if not isinstance(part, ast.Name) or not (self.is_self(part) or part.id in self._bound):
+                continue
+            if not self.is_self(part):
+                return False
+            value, at = self.value(part), attributes.get(id(part))
+            while at is not None and isinstance(value, nn.Module):  # along self.a.b.c as far as there are modules
+                if at.attr in stored:
+                    return False  # what passed through before
+                value = _held(value, mangled(at.attr, self._source.function))
+                at = attributes.get(id(at))
+            if not isinstance(value, Tensor | int | float | str | None) and not _without_weights(value):
+                return False
+            found = found or isinstance(value, Tensor)
+        return found
+
     def may_be_tensor_method(self, node: ast.Call) -> bool:
         func = node.func
         return (
@@ -66,6 +88,18 @@ class Resolver:
             and not node.keywords
             and self.value(func.value) is UNKNOWN
         )
+
+
+def _is_store(node: ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Store)
+
+
+def _held(module: nn.Module, name: str) -> Any:
+    return getattr(module, name) if is_parametrized(module, name) else attribute(module, name)
+
+
+def _without_weights(value: Any) -> bool:
+    return isinstance(value, nn.Module) and not any(True for _ in value.parameters())
 
 
 def attribute(value: Any, name: str) -> Any:

@@ -120,9 +120,9 @@ def _rebuild(rewriting: Rewriting, function: Callable[..., nn.Module], args: tup
     return module
 
 
-def rewriting_of(module: nn.Module) -> tuple[type[nn.Module], Rewriting] | None:
-    """The class that a module had before its calls were edited, and the edits; ``None`` if they were not."""
-    own = vars(type(module))
+def rewriting_of(cls: type[nn.Module]) -> tuple[type[nn.Module], Rewriting] | None:
+    """The class that one was before its calls were edited, and the edits; ``None`` if they were not."""
+    own = vars(cls)
     return (own["_dropact_base"], own["_dropact_rewriting"]) if "_dropact_rewriting" in own else None
 
 

@@ -23,7 +23,7 @@ from dropact.surgery._recognise import (
     why_refused,
 )
 from dropact.surgery._resolve import UNKNOWN, Resolver
-from dropact.surgery._source import Place, Source, UnreadableError, end_of, names_in, read, start_of
+from dropact.surgery._source import SCOPES, Place, Source, UnreadableError, bound_in, end_of, names_in, read, start_of
 
 STARRED = "it is called with *args or **kwargs"
 
@@ -38,6 +38,7 @@ class Call:
     child: str | None  # the child that is called
     argument: ast.expr | None = None  # what the function is applied to
     activation: Activation | None = None  # what does the same; None: only a run can tell
+    of_weights: bool = False  # applied to parameters and buffers alone, such as a variance kept as softplus(rho)
     unknown: str = ""  # what of it only a run can tell
     problem: str | None = None  # why it cannot be edited
     base: str = ""  # what to name a child after that is to be called instead
@@ -60,6 +61,19 @@ class Call:
     def discarded(self) -> bool:
         """Whether it stands as a statement, ``x.relu_()``: its work is done in place."""
         return any(isinstance(node, ast.Expr) and node.value is self.node for node in ast.walk(self.source.node))
+
+    @property
+    def scopes(self) -> list[ast.AST]:
+        """The method and the functions in it that the call stands in, outer ones first."""
+
+        def within(node: ast.AST) -> list[ast.AST] | None:
+            own = [node] if isinstance(node, SCOPES) else []
+            if node is self.node:
+                return []
+            inner = next((f for child in ast.iter_child_nodes(node) if (f := within(child)) is not None), None)
+            return None if inner is None else [*own, *inner]
+
+        return within(self.source.node) or []
 
     def edits(self, target: str) -> list[Edit]:
         """What makes it a call of the child ``target`` of the same module."""
@@ -167,7 +181,12 @@ class _Scanner:
         func, resolver = node.func, self._resolver
         child = func.value if isinstance(func, ast.Attribute) and func.attr == "forward" else func
         if isinstance(child, ast.Attribute) and resolver.is_self(child.value) and child.attr in self._children:
-            return Call(self._key, self._source, node, child=child.attr, base=child.attr)
+            call = Call(self._key, self._source, node, child=child.attr, base=child.attr)
+            if why_not_there(call) is not None:
+                return None  # of another module
+            given = [*node.args, *(word.value for word in node.keywords)]
+            call.of_weights = len(given) == 1 and resolver.is_of_weights(given[0])
+            return call
         function = resolver.value(func)
         if is_function(function):
             words = {word.arg: word.value for word in node.keywords}
@@ -191,8 +210,9 @@ class _Scanner:
         if argument is None or None in words or any(isinstance(arg, ast.Starred) for arg in (argument, *rest)):
             call.problem = STARRED
             return call
-        if isinstance(self._resolver.value(argument), Tensor):
-            return None  # of a parameter or buffer, such as a variance kept as softplus(rho): no activation
+        if self._resolver.is_of_weights(argument):
+            call.of_weights = True
+            return call
         values = [self._resolver.constant(expr) for expr in rest]
         named = {str(word): self._resolver.constant(expr) for word, expr in words.items()}
         for expr, value in zip((*rest, *words.values()), (*values, *named.values()), strict=True):
@@ -203,7 +223,7 @@ class _Scanner:
             call.activation = stock_module(function, tuple(values), named)
         except CannotConvertError as error:
             call.problem = str(error)
-        call.problem = call.problem or unused(call)
+        call.problem = call.problem or why_not_there(call)
         return call
 
 
@@ -214,8 +234,16 @@ def base_name(function: Any) -> str:
     return name if name.isidentifier() else "function"
 
 
-def unused(call: Call) -> str | None:
-    """Why a call that stands as a statement cannot be edited, if so."""
-    if not call.discarded or (isinstance(call.argument, ast.Name) and getattr(call.activation, "inplace", False)):
+def why_not_there(call: Call) -> str | None:
+    """Why a call of a child cannot stand where this call does, if so."""
+    scopes, own = call.scopes, call.source.self_name
+    if any(own in bound_in(scope) for scope in scopes[1:]):
+        return f"it stands in a function inside the method in which {own} is something else"
+    if not call.discarded or call.argument is None:
         return None
-    return "its result is not used"
+    if not isinstance(call.argument, ast.Name) or not getattr(call.activation, "inplace", False):
+        return "its result is not used"
+    name = call.argument.id
+    if name not in bound_in(scopes[-1]):  # the edit assigns to it
+        return f"its result is not used, and {name} is not a variable of the function that it stands in"
+    return None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from dropact.surgery._methods import forget
 from dropact.surgery._recognise import ACTIVATION, Activation, behaves_as, kind_of
@@ -25,6 +26,7 @@ class Site:
     call: Call | None = None
     twin_of: str | None = None  # the child that this place calls as well as another one does
     problem: str | None = None  # why it cannot be converted, whatever of it is known
+    of_weights: bool = False  # no activation of the network: what it is applied to are parameters
     calls: int = 0
     order: int = -1  # of its first call
     seen_at: str = ""  # where there is no call expression to name
@@ -86,6 +88,8 @@ def find(model: nn.Module) -> tuple[list[Site], list[Unread]]:
             if (kind := kinds[id(child)]) is not None:
                 called = [call for call in found.calls if call.child == leaf]
                 sites.extend(_of_child(prefix, owner, leaf, child, kind, called))
+            elif isinstance(child, ParametrizationList):
+                continue  # what is in there makes a weight
             elif id(child) not in seen:
                 seen.add(id(child))
                 visit(f"{prefix}{leaf}.", child)
@@ -98,23 +102,35 @@ def find(model: nn.Module) -> tuple[list[Site], list[Unread]]:
 def _of_child(
     prefix: str, owner: nn.Module, leaf: str, child: nn.Module, kind: str, calls: list[Call]
 ) -> Iterator[Site]:
-    yield Site(prefix + leaf, owner, leaf, kind, child, calls[0] if calls else None)
+    calls = sorted(calls, key=lambda call: call.of_weights)  # stable: the first place is one of the network, if any is
+    first = Site(prefix + leaf, owner, leaf, kind, child, calls[0] if calls else None)
+    first.of_weights = bool(calls) and calls[0].of_weights
+    yield first
+    if first.of_weights:
+        return
     if any(True for _ in child.parameters()):
+        if any(call.of_weights for call in calls):
+            first.problem = "it has parameters and is applied to parameters as well, so that it has to stay one"
         return  # one parameter, one module
     names = free_names(owner, leaf, start=2)
     for call in calls[1:]:
         if call.problem is None:
             name = next(names)
-            yield Site(prefix + name, owner, name, kind, child, call, twin_of=leaf)
+            yield Site(prefix + name, owner, name, kind, child, call, twin_of=leaf, of_weights=call.of_weights)
+        elif call.of_weights:
+            first.problem = f"it is applied to parameters as well, where {call.problem}"
 
 
 def of_functions(prefix: str, owner: nn.Module, calls: list[Call], taken: tuple[str, ...] = ()) -> Iterator[Site]:
+    calls = sorted(calls, key=lambda call: call.of_weights)  # stable: those count last
     names = {call.base: free_names(owner, call.base, 1, taken) for call in calls}
     for call in calls:
         name = next(names[call.base])
         does = call.activation
         kind = kind_of(does) if isinstance(does, nn.Module) else does and behaves_as(does)
-        yield Site(prefix + name, owner, name, kind or ACTIVATION, does, call, problem=call.problem)
+        yield Site(
+            prefix + name, owner, name, kind or ACTIVATION, does, call, problem=call.problem, of_weights=call.of_weights
+        )
 
 
 def free_names(owner: nn.Module, base: str, start: int, taken: tuple[str, ...] = ()) -> Iterator[str]:

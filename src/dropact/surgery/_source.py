@@ -72,6 +72,30 @@ def mangled(name: str, function: FunctionType) -> str:
     return f"_{scope[0].lstrip('_')}{name}" if private else name
 
 
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def bound_in(scope: ast.AST) -> set[str]:
+    """The names that a function or comprehension binds, or declares to be those of around it."""
+    found: set[str] = set()
+
+    def within(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+                found.add(child.id)
+            elif isinstance(child, ast.arg):
+                found.add(child.arg)
+            elif isinstance(child, ast.Global | ast.Nonlocal):
+                found.update(child.names)
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(child.name)
+            if not isinstance(child, (*SCOPES, ast.ClassDef)):
+                within(child)
+
+    within(scope)
+    return found
+
+
 def end_of(node: ast.expr) -> Place:
     """Where a call ends: it knows a call from every other, for no two share their last parenthesis."""
     assert node.end_lineno is not None

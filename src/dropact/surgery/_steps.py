@@ -103,7 +103,10 @@ def make(model: nn.Module, steps: tuple[Step, ...], *, forward: bool) -> None:
 
 
 def _take_over(bearer: nn.Module, new: nn.Module, old: nn.Module) -> None:
-    new.train(bearer.training)
+    kept = set(map(id, old.modules()))  # with flags of their own
+    for module in new.modules():
+        if module is new or id(module) not in kept:
+            module.training = bearer.training
     inside = any(module is old for module in new.modules())
     for attribute in _HOOKS:
         if not hasattr(bearer, attribute):

@@ -77,7 +77,8 @@ def convert_(
 
     Raises:
         TypeError: ``method`` is none of these, or the model is scripted, compiled or wrapped.
-        ValueError: no site was found, or a key of the mapping matches none; the message says what there is.
+        ValueError: no site was found, or a key of the mapping matches none; the message says what there is. Or
+            parameters have no shape yet, and the model has to run once before.
 
     Warns:
         UserWarning: activations were seen that could not be converted.

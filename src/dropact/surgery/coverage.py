@@ -118,6 +118,7 @@ def coverage(model: nn.Module, *inputs: Any, **kwargs: Any) -> Coverage:
     refuse_wrapped(model, "coverage")
     sites, _ = _sites.find(model)
     observe(model, sites, inputs, kwargs)
+    sites = [site for site in sites if not site.of_weights]
     called = sorted((s for s in sites if s.calls), key=lambda s: s.order)
     return Coverage(tuple(_report(site) for site in [*called, *(s for s in sites if not s.calls)]))
 

@@ -16,11 +16,11 @@ from torch.utils._pytree import tree_flatten
 from dropact._arguments import check_choice, check_number
 from dropact._random import derived_seed
 from dropact.methods import ResidualSum
-from dropact.surgery._observe import Inputs, _copied, _unchanged, arguments
+from dropact.surgery._observe import Inputs, _copied, _unchanged, arguments, seed_generators
 from dropact.surgery._plan import bring, without_shortcuts
-from dropact.surgery._refuse import refuse_wrapped
+from dropact.surgery._refuse import refuse_shapeless, refuse_wrapped
 from dropact.surgery._residuals.branches import Branches, BranchSite, find_branches
-from dropact.surgery._residuals.drop_paths import rate_attribute
+from dropact.surgery._residuals.drop_paths import rate_of
 from dropact.surgery._steps import Attribute, Child, Class, Step
 from dropact.surgery.receipt import Change, Receipt
 
@@ -92,13 +92,14 @@ def add_stochastic_depth_(
     Raises:
         TypeError: the model is scripted, compiled or wrapped; ``survival`` is none of these.
         ValueError: no branch was found, or another number of rates than branches; ``residual_scale`` where a branch is
-            left to a layer of somebody else's.
+            left to a layer of somebody else's; parameters have no shape yet.
         RuntimeError: the converted model computes something else (see ``inputs``); it is put back.
 
     Warns:
         UserWarning: branches were seen that cannot be dropped.
     """
     refuse_wrapped(model, "add_stochastic_depth_")
+    refuse_shapeless(model)
     check_choice(existing, "existing", ("set", "replace"))
     if isinstance(residual_scale, str):
         check_choice(residual_scale, "residual_scale", ("stable",))
@@ -119,7 +120,7 @@ def add_stochastic_depth_(
     rates = _rates(survival, found.sites)
     depth = len(found.sites)
     scale = 1 / math.sqrt(depth) if residual_scale == "stable" else float(residual_scale)
-    if scale != 1 and (foreign := next((s for s in found.sites if s.attribute), None)) is not None:
+    if scale != 1 and (foreign := next((s for s in found.sites if s.rate), None)) is not None:
         raise ValueError(
             f"residual_scale={residual_scale!r} cannot be set where a {type(foreign.module).__name__} drops the "
             f"branch, as at {foreign.name!r}: existing='replace' puts a layer of ours there"
@@ -173,9 +174,10 @@ def _receipt(model: nn.Module, found: Branches, rates: Sequence[float], replace:
     changes: list[Change] = []
     steps: list[Step] = []
     for number, (site, rate) in enumerate(zip(found.sites, rates, strict=True)):
-        if site.attribute:
+        if site.rate is not None:
             before = copy.deepcopy(site.module)
-            steps.append(Attribute(site.name, site.attribute, getattr(site.module, site.attribute), 1 - rate))
+            attribute = site.rate.attribute
+            steps.append(Attribute(site.name, attribute, getattr(site.module, attribute), site.rate.at(rate)))
             changes.append(Change(site.name, before, site.module))
             continue
         layer = make(number, rate, site)
@@ -197,16 +199,17 @@ def _receipt(model: nn.Module, found: Branches, rates: Sequence[float], replace:
 
 def _silenced(model: nn.Module, drop_path: nn.Module, steps: list[Step]) -> list[Step]:
     name = next(name for name, module in model.named_modules() if module is drop_path)
-    attribute = rate_attribute(drop_path) or ""
+    rate = rate_of(drop_path)
+    assert rate is not None
     if any(isinstance(step, Attribute) and step.owner == name for step in steps):
         return []  # one module for several branches
-    return [Attribute(name, attribute, getattr(drop_path, attribute), 0.0)]
+    return [Attribute(name, rate.attribute, getattr(drop_path, rate.attribute), rate.at(1.0))]
 
 
 def _called(model: nn.Module, found: Branches, replace: bool, inputs: Inputs) -> list[str]:
     """The names of the sites in the order of their first call, the model being the same as before where all is kept."""
     args, kwargs = arguments(inputs)
-    foreign = [site for site in found.sites if site.attribute]
+    foreign = [site for site in found.sites if site.rate is not None]
     with _evaluating(model):
         plain = _output(model, args, kwargs)
         receipt = _receipt(model, found, [1.0] * len(found.sites), replace, _neutral)
@@ -252,7 +255,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 def _output(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     with _unchanged(model), torch.no_grad():
-        torch.manual_seed(0)
+        seed_generators(model, 0)
         output = model(*_copied(args), **_copied(kwargs))
     return [t for t in tree_flatten(output)[0] if isinstance(t, Tensor) and t.is_floating_point()]
 

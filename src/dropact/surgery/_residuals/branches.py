@@ -9,7 +9,7 @@ from torch import nn
 
 from dropact.methods import ResidualSum
 from dropact.surgery._methods import forget
-from dropact.surgery._residuals.drop_paths import rate_attribute
+from dropact.surgery._residuals.drop_paths import Rate, rate_of
 from dropact.surgery._residuals.reading import Residual, read_residuals
 from dropact.surgery._rewrite import with_edits
 from dropact.surgery._source import UnreadableError
@@ -24,7 +24,7 @@ class BranchSite:
 
     Attributes:
         owner: name of the module that the addition stands in, or that holds the module.
-        attribute: of a foreign module, where its rate is; "" for one of ours.
+        rate: of a foreign module; ``None`` for one of ours.
     """
 
     name: str
@@ -32,7 +32,7 @@ class BranchSite:
     child: str
     module: nn.Module
     residual: Residual | None = None
-    attribute: str = ""
+    rate: Rate | None = None
 
 
 @dataclass
@@ -53,7 +53,7 @@ def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str
     forget()
     found = Branches()
     names = {id(module): name for name, module in model.named_modules()}
-    drop_paths = {id(m): a for m in model.modules() if (a := rate_attribute(m)) is not None}
+    drop_paths = {id(m): rate for m in model.modules() if (rate := rate_of(m)) is not None}
     taken: set[int] = set()
 
     def add_module(module: nn.Module) -> None:
@@ -62,16 +62,21 @@ def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str
             return
         taken.add(id(module))
         owner, _, child = name.rpartition(".")
+        rate = drop_paths.get(id(module))
         if chosen is not None and name not in chosen:
             found.skipped.append(Skip(name, module, "not reached in the run"))
         elif not where(name, module):
             found.skipped.append(Skip(name, module, "where(name, module) is false"))
+        elif rate is not None and rate.survival is None:
+            reason = f"it drops a branch already, by a rate that {rate.attribute} is not, nor what is left of 1"
+            found.skipped.append(Skip(name, module, reason, missed=True))
         else:
-            found.sites.append(BranchSite(name, owner, child, module, attribute=drop_paths.get(id(module), "")))
+            found.sites.append(BranchSite(name, owner, child, module, rate=rate))
 
     def wanted(residual: Residual) -> bool:
-        if residual.drop_path is not None and not replace:
-            add_module(residual.drop_path)
+        drop_path = residual.drop_path
+        if drop_path is not None and (not replace or drop_paths[id(drop_path)].survival is None):
+            add_module(drop_path)
             return False
         missed, reason = False, ""
         if chosen is not None and residual.name not in chosen:

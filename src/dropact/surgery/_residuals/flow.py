@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 Truth = Callable[[ast.expr], bool | None]  # what a test is on the module at hand, where that can be said
+Overwrites = Callable[[ast.Call], bool]  # whether the module called changes its argument in place
 
 _UNMOVABLE = (
     ast.Return,
@@ -92,7 +93,7 @@ def binds(statement: ast.stmt, truth: Truth) -> set[str]:
     return {name for target in plain for name in _targets(target)}
 
 
-def writes(statement: ast.stmt) -> set[str]:
+def writes(statement: ast.stmt, overwrites: Overwrites = lambda call: False) -> set[str]:
     """The names that a statement may bind anew, or whose tensor it may change in place."""
     if isinstance(statement, ast.FunctionDef):
         return {statement.name}
@@ -105,12 +106,24 @@ def writes(statement: ast.stmt) -> set[str]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             base = getattr(node.value.func, "value", None)  # things.append(x)
             found |= {base.id} if isinstance(base, ast.Name) else set()
+    return found | overwritten(statement, overwrites)
+
+
+def overwritten(statement: ast.stmt, overwrites: Overwrites) -> set[str]:
+    """The names whose tensors the calls in a statement may change in place."""
+    found: set[str] = set()
+    for node in _own(statement):
+        if isinstance(node, ast.AugAssign):
+            found |= {node.target.id} if isinstance(node.target, ast.Name) else set()
         if isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             inplace = any(word.arg == "inplace" for word in node.keywords)
+            changed: list[ast.expr] = []
             if inplace or (called.endswith("_") and not called.startswith("_")):
                 changed = [*node.args[:1], *([node.func.value] if isinstance(node.func, ast.Attribute) else [])]
-                found |= {n.id for n in changed if isinstance(n, ast.Name)}
+            elif overwrites(node):
+                changed = node.args[:1]
+            found |= {n.id for n in changed if isinstance(n, ast.Name)}
     return found
 
 
@@ -165,6 +178,7 @@ def cut(
     branch: ast.expr,
     elsewhere: set[str],
     after: set[str],
+    changes: Sequence[set[str]],
     local: set[str],
     self_name: str | None,
     truth: Truth,
@@ -174,11 +188,12 @@ def cut(
     Args:
         elsewhere: what the rest of that statement reads.
         after: what is read after it of values from before.
+        changes: what each statement binds anew or changes in place.
         local: the names that are the method's own.
     """
     read = [exposed([statement], truth) for statement in suite[:at]]
     bound = [binds(statement, truth) for statement in suite[:at]]
-    written = [writes(statement) & local for statement in suite[:at]]  # the F of F.relu_(x) is none
+    written = [names & local for names in changes[:at]]  # the F of F.relu_(x) is none
 
     def sources(reader: int, names: set[str]) -> set[int]:
         found: set[int] = set()

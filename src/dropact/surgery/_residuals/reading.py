@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -14,6 +14,7 @@ from dropact.surgery._edit import Edit, span
 from dropact.surgery._methods import methods
 from dropact.surgery._residuals.additions import additions, adds, operands, replace
 from dropact.surgery._residuals.flow import Truth, binds, cut, exposed, names_read
+from dropact.surgery._residuals.overwriting import Overwriting, changes
 from dropact.surgery._residuals.worth import Truths, Worths, weights
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._scan import why_not_editable
@@ -57,7 +58,7 @@ class Reading:
     edits: dict[str, list[Edit]]
 
 
-def read_residuals(name: str, owner: nn.Module, drop_paths: Mapping[int, str], wanted: Wanted) -> Reading:
+def read_residuals(name: str, owner: nn.Module, drop_paths: Collection[int], wanted: Wanted) -> Reading:
     """The residual additions in the methods of ``owner`` that its forward reaches.
 
     Args:
@@ -99,7 +100,7 @@ class _Rewriter:
         owner: nn.Module,
         source: Source,
         names: Iterator[str],
-        drop_paths: Mapping[int, str],
+        drop_paths: Collection[int],
         wanted: Wanted,
         problem: str | None,
     ) -> None:
@@ -108,6 +109,7 @@ class _Rewriter:
         self._node = copy.deepcopy(source.node)
         self._resolver = Resolver(owner, source)
         self._truth = Truths(self._resolver)
+        self._overwriting = Overwriting(self._resolver)
         arguments = [a.arg for a in ast.walk(self._node.args) if isinstance(a, ast.arg)]
         self._self = source.self_name
         self._worths = Worths([a for a in arguments if a != self._self], self._resolver, self._truth)
@@ -238,7 +240,8 @@ class _Rewriter:
         inplace = isinstance(statement, ast.Expr) and statement.value is node  # y.add_(x)
         target = operands(node)[0].id if inplace and isinstance(operands(node)[0], ast.Name) else None  # type: ignore[attr-defined]
         after -= {target} if target else binds(statement, self._truth)
-        made = cut(suite, index, branch, elsewhere, after, self._local, self._self, self._truth)
+        changed = changes([*suite[:index], ast.Return(branch)], self._overwriting, self._truth)
+        made = cut(suite, index, branch, elsewhere, after, changed, self._local, self._self, self._truth)
         inside = [suite[i] for i in made.statements]
         walked = [n for part in (*inside, branch) for n in ast.walk(part)]
         residual.drop_path = self._drop_path(walked)
@@ -246,6 +249,8 @@ class _Rewriter:
             residual.problem = "its branch calls super()"
         elif not calls <= {n for n in walked if isinstance(n, ast.Call)}:
             residual.problem = f"{made.held or 'a part of its branch'} is needed elsewhere as well"
+        elif overwritten := sorted(changed[-1] & (elsewhere | after) & self._local):
+            residual.problem = f"its branch changes {', '.join(overwritten)} in place, needed elsewhere as well"
         if residual.problem is not None or not self._wanted(residual):
             return index
         self.changed = True
