@@ -7,6 +7,7 @@ from makers import config, tiny_data
 from stopping import StopAfter, Stopped, assert_same
 
 from dropact.experiments import trainer
+from dropact.experiments.batches import Batches
 from dropact.experiments.checkpoint import Checkpoints, CheckpointWarning, checkpoints_in
 from dropact.experiments.engine import train
 from dropact.experiments.errors import RecordError, TrainingError
@@ -85,6 +86,30 @@ def test_compiled_and_with_workers_too(tmp_path, fields):
     for steps in (2, 7):
         stop_after(steps, tmp_path, made, data)
     same(train(made, data, checkpoints=checkpoints(tmp_path, made, data)), train(made, data))
+
+
+class StopAtRecord(Watcher):
+    """Ends it behind the last step of an epoch and the checkpoint of that step, before the one that ends the epoch."""
+
+    def epoch(self, made, metrics):
+        raise Stopped
+
+
+@pytest.mark.slow
+def test_with_workers_it_goes_on_behind_the_last_step_of_an_epoch(tmp_path):
+    data = tiny_data(name="cifar10", channels=(3,), size=32)
+    made = config(dataset="cifar10", method="autoaugment")
+    with pytest.raises(Stopped):
+        train(made, data, StopAtRecord(), checkpoints=checkpoints(tmp_path, made, data))
+    assert checkpoints_in(tmp_path)[-1].name == f"step-{PER_EPOCH:09d}.checkpoint"
+    same(train(made, data, checkpoints=checkpoints(tmp_path, made, data)), train(made, data))
+
+
+@pytest.mark.parametrize("method", ["baseline", "autoaugment"])
+def test_behind_the_last_batch_of_an_epoch_there_is_none(method):
+    data = tiny_data(name="cifar10", channels=(3,), size=32)
+    batches = Batches(config(dataset="cifar10", method=method), data)
+    assert list(batches.epoch(0, first=batches.per_epoch)) == []
 
 
 def test_it_goes_on_where_it_stood_and_says_so(tmp_path):
