@@ -199,7 +199,10 @@ def method_options(args: argparse.Namespace, methods: Sequence[str]) -> dict[str
 
 
 def train_all(
-    configs: "Sequence[RunConfig]", args: argparse.Namespace, data: "Dataset", ranks: "Ranks | None" = None
+    configs: "Sequence[RunConfig]",
+    args: argparse.Namespace,
+    data: "Dataset | Sequence[Dataset]",
+    ranks: "Ranks | None" = None,
 ) -> None:
     """Trains what is not finished into --out, with progress on the terminal."""
     from dropact.cli.progress import Bars
@@ -239,9 +242,10 @@ def train_grid(asked: "Comparison | Reproduction", args: argparse.Namespace) -> 
         if value is not None and not 0 <= value < math.inf:
             raise UsageError(f"--{name.replace('_', '-')}: got {value:g}, accepted: a number of at least 0")
     configs = asked.configs()
-    dataset = configs[0].dataset
-    set_threads(args, dataset)
-    data = load_dataset(dataset, args.data)  # also where others train, who need not all make it from its official files
+    names = list(dict.fromkeys(config.dataset for config in configs))
+    set_threads(args, *names)
+    # Also where others train, who need not all make them from their official files.
+    data = [load_dataset(name, args.data) for name in names]
     if args.on is None:
         claim_folder(args.out, asked)
         train_all(configs, args, data)
@@ -263,7 +267,7 @@ def train_grid(asked: "Comparison | Reproduction", args: argparse.Namespace) -> 
         command=command_line(args),
         device=args.device,
         checkpoint_seconds=args.checkpoint_seconds,
-        threads=args.threads or (1 if dataset == "digits" else max(threads, 1)),
+        threads=args.threads or (1 if names == ["digits"] else max(threads, 1)),
         tensorboard=args.tensorboard,
     )
     with Bars(configs) as bars:
@@ -278,13 +282,13 @@ def require_one_process() -> None:
         raise UsageError(f"torchrun: got {launched()} ranks, accepted: 1; `dropact train` trains one run on many")
 
 
-def set_threads(args: argparse.Namespace, dataset: str) -> None:
+def set_threads(args: argparse.Namespace, *datasets: str) -> None:
     """Steps on the digits are too small to be shared: a second thread costs more than it brings."""
     import torch
 
     if args.threads is not None and args.threads < 1:
         raise UsageError(f"--threads: got {args.threads}, accepted: a whole number of at least 1")
-    if args.threads is not None or dataset == "digits":
+    if args.threads is not None or set(datasets) == {"digits"}:
         torch.set_num_threads(args.threads or 1)
 
 

@@ -77,7 +77,7 @@ def _with_history(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> d
 def run_grid(
     configs: Sequence[RunConfig],
     folder: Path,
-    data: Dataset,
+    data: Dataset | Sequence[Dataset],
     watcher: Watcher,
     command: str = "",
     *,
@@ -91,6 +91,7 @@ def run_grid(
     last checkpoint and ends with the same bits.
 
     Args:
+        data: that of the configs, or all of theirs where these name several.
         command: noted in the environment.
         checkpoint_seconds: at most so long after the last a checkpoint is written within an epoch, after the next step.
         ranks: the processes that train each run together. All call this alike; rank 0 alone looks at the folder and
@@ -99,20 +100,22 @@ def run_grid(
     Raises:
         RecordError: a run that is already there is damaged, found before anything is trained; a checkpoint belongs to
             something else; or another process is training the run.
-        ConfigError: a config names another data set than `data`.
+        ConfigError: a config names another data set than those of `data`.
         TrainingError: a loss is no longer finite, or a checkpoint cannot be written.
     """
+    sets = {each.name: each for each in ([data] if isinstance(data, Dataset) else data)}
     for config in configs:
-        if config.dataset != data.name:
-            raise ConfigError(f"dataset: got {config.dataset!r} in a grid on {data.name!r}, accepted: the same")
+        if config.dataset not in sets:
+            raise ConfigError(f"dataset: got {config.dataset!r} in a grid on {', '.join(sets)}, accepted: one of these")
     if ranks.rank:
         for config in configs:
             if ranks.told(None):
-                train(config, data, device=device, ranks=ranks)
+                train(config, sets[config.dataset], device=device, ranks=ranks)
         return
     check_finished(configs, folder)
-    environment = describe(data, command, device, ranks)
+    environments = {name: describe(each, command, device, ranks) for name, each in sets.items()}
     for config in configs:
+        data, environment = sets[config.dataset], environments[config.dataset]
         train_run(config, folder, data, watcher, environment, device, checkpoint_seconds, ranks)
 
 
