@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from makers import config, make_run, snapshot
+from makers import config, make_diverged, make_run, snapshot
 
 from dropact.cli import main
 from dropact.experiments.comparison import Comparison, claim_folder
@@ -64,6 +64,25 @@ def test_a_run_whose_process_is_gone_is_called_stopped(folder):
     (run,) = (run for run in standings(folder) if run.config == made)
     assert run.state == "stopped"
     assert grid(standings(folder)).rows[0][4] == "seed 2: epoch 1 of 4, 9.00 %, stopped"
+
+
+def test_a_run_that_diverged_is_called_so_and_not_waited_for(folder, monkeypatch):
+    make_diverged(folder, epochs=4, seed=2)
+    found = standings(folder)
+    assert found[4].state == "diverged"
+    assert grid(found).rows[0][4] == "seed 2: begun, diverged"
+    assert sentence(found) == "2 of 6 runs finished, 1 running, 1 diverged"
+    for seed in (1, 2):
+        make_run(folder, errors=(9.0, 8.0, 7.0, 4.0), seed=seed, method="dropout")
+    assert seconds_left(standings(folder)) == pytest.approx(0.4 * 0.5)
+    make_run(folder, errors=(9.0, 8.0, 7.0, 4.0), seed=0, method="dropout")
+
+    def sleep(seconds):
+        raise AssertionError
+
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["watch", str(folder)]) == 0
 
 
 def test_it_changes_nothing_and_shows_runs_without_a_plan_too(tmp_path, capsys):

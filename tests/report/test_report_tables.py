@@ -2,7 +2,7 @@ import csv
 import io
 
 import pytest
-from makers import ENVIRONMENT, config, make_run
+from makers import ENVIRONMENT, config, make_diverged, make_run
 from rich.console import Console
 from scipy import stats
 
@@ -97,6 +97,25 @@ def test_unfinished_runs_and_mixed_environments_are_said(tmp_path):
     notes = collect(tmp_path).notes
     assert any("2 of 4 runs" in note for note in notes)
     assert any("differ in threads" in note for note in notes)
+
+
+def test_runs_that_diverged_are_named_beside_the_means_without_them(tmp_path):
+    comparison = Comparison.of(config().setting, {"baseline": {}, "dropout": {}}, [0, 1, 2])
+    claim_folder(tmp_path, comparison)
+    for seed in range(2):
+        make_diverged(tmp_path, seed=seed)
+    with pytest.raises(RecordError, match="no finished run in .*, 2 diverged"):
+        collect(tmp_path)
+    make_run(tmp_path, seed=2)
+    make_diverged(tmp_path, method="dropout", seed=1)
+    notes = collect(tmp_path).notes
+    (note,) = (note for note in notes if "diverged" in note)
+    assert note.startswith("3 of 4 runs diverged")
+    assert "no result: ReLU (baseline), seeds 0-1; Dropout (rate 0.5), seed 1. Means" in note
+    assert "2 of 6 runs of this comparison are not finished." in notes
+    assert note in markdown(collect(tmp_path))
+    make_diverged(tmp_path, lr=0.2, seed=1)
+    assert any("ReLU (baseline), lr 0.2, seed 1" in note for note in collect(tmp_path).notes)
 
 
 def test_what_must_be_said_of_the_data_is_said_once(tmp_path):

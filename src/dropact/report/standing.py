@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dropact.experiments.methods import label
-from dropact.experiments.standing import FINISHED, RUNNING, STOPPED, Standing, seconds_left
+from dropact.experiments.standing import DIVERGED, FINISHED, RUNNING, STOPPED, Standing, seconds_left
 from dropact.experiments.statistics import summarise
 from dropact.report.grids import Grid
 from dropact.report.words import mean_and_interval
@@ -20,7 +20,7 @@ def _name(run: Standing) -> tuple[str, str]:
 
 def _at(run: Standing) -> str:
     epoch = f"epoch {run.last['epoch']} of {run.config.epochs}, {run.last['test_error']:.2f} %" if run.last else "begun"
-    return f"seed {run.config.seed}: {epoch}" + (", stopped" if run.state == STOPPED else "")
+    return f"seed {run.config.seed}: {epoch}" + ("" if run.state == RUNNING else f", {run.state}")
 
 
 def grid(found: Sequence[Standing]) -> Grid:
@@ -31,7 +31,7 @@ def grid(found: Sequence[Standing]) -> Grid:
     rows = []
     for (network, method), runs in lines.items():
         errors = [run.last["test_error"] for run in runs if run.state == FINISHED and run.last]
-        at_hand = "; ".join(_at(run) for run in runs if run.state in (RUNNING, STOPPED))
+        at_hand = "; ".join(_at(run) for run in runs if run.state in (RUNNING, STOPPED, DIVERGED))
         mean = mean_and_interval(summarise(errors)) if errors else "–"
         rows.append((method, network, f"{len(errors)} of {len(runs)}", mean, at_hand))
     return Grid(("Method", "Network", "Finished", "Test error so far (%)", "At hand"), rows)
@@ -39,10 +39,11 @@ def grid(found: Sequence[Standing]) -> Grid:
 
 def sentence(found: Sequence[Standing]) -> str:
     """All of it in one line, with the time that is left where it can be told."""
-    done, running = (sum(run.state == state for run in found) for state in (FINISHED, RUNNING))
+    done, running, diverged = (sum(run.state == state for run in found) for state in (FINISHED, RUNNING, DIVERGED))
     left = seconds_left(found)
     rest = "" if left is None else f", about {_duration(left)} left"
-    return f"{done} of {len(found)} runs finished, {running} running{rest}"
+    lost = f", {diverged} diverged" if diverged else ""
+    return f"{done} of {len(found)} runs finished, {running} running{lost}{rest}"
 
 
 def _duration(seconds: float) -> str:

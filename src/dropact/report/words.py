@@ -158,6 +158,22 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
     return f"{', '.join(filter(None, parts))}; seeds {seed_ranges(seeds)}."
 
 
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fields that are not the same in all settings."""
+    first = settings[0]
+    return [field for field, value in first.items() if any(setting[field] != value for setting in settings)]
+
+
+def told_apart(setting: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """What a setting has in the fields that tell it from others.
+
+    >>> told_apart({"lr": 0.05, "batch_size": 32, "full_epochs": None}, ["lr", "batch_size", "full_epochs"])
+    'lr 0.05, batch size 32'
+    """
+    values = {field.replace("_", " "): setting[field] for field in fields if setting[field] is not None}
+    return ", ".join(f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in values.items())
+
+
 def all_seeds(table: Table) -> list[int]:
     """Every seed of any row."""
     return sorted({seed for row in table.rows for seed in row.seeds})
