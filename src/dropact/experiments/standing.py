@@ -31,6 +31,11 @@ class Standing:
     last: dict[str, Any] | None = None
     seconds: float | None = None
 
+    @property
+    def setting(self) -> str:
+        """What it shares with the runs it may be averaged with, to be compared."""
+        return json.dumps(self.config.setting, sort_keys=True)
+
 
 def _last_record(path: Path) -> dict[str, Any] | None:
     """The last whole line, as another process may be writing the next."""
@@ -99,16 +104,16 @@ def seconds_left(found: Sequence[Standing]) -> float | None:
 
     None where none is running, or none of a kind is finished yet.
     """
-    kinds: dict[tuple[str, str], list[float]] = {}
+    kinds: dict[tuple[str, str], list[float]] = {}  # by method and setting
     for run in found:
         if run.seconds is not None:
-            kinds.setdefault((run.config.network, run.config.method), []).append(run.seconds)
+            kinds.setdefault((run.config.method, run.setting), []).append(run.seconds)
     at_once = sum(run.state == RUNNING for run in found)
     left = 0.0
     for run in found:
         if run.state in ENDED:
             continue
-        took = kinds.get((run.config.network, run.config.method))
+        took = kinds.get((run.config.method, run.setting))
         if took is None or not at_once:
             return None
         done = run.last["epoch"] / run.config.epochs if run.last else 0.0
