@@ -202,8 +202,7 @@ def _diverged_notes(lost: Sequence[Diverged], runs: Sequence[Run]) -> list[str]:
     """Which runs are missing from every mean because they diverged; named by the setting where there are several."""
     if not lost:
         return []
-    settings = [run.config.setting for run in (*lost, *runs)]
-    fields = differing(settings)
+    fields = differing([run.config.setting for run in lost] + [run.config.setting for run in runs])
     seeds: dict[str, list[int]] = {}
     for run in lost:
         where = ", ".join(filter(None, (_label(run.config), told_apart(run.config.setting, fields))))
@@ -247,7 +246,7 @@ def collect(folder: Path) -> Report:
     notes += _diverged_notes(lost, runs)
     claim = comparison or reproduction
     if claim is not None:
-        keys = {run.config.key for run in (*runs, *lost)}
+        keys = {run.config.key for run in runs} | {run.config.key for run in lost}
         planned = claim.configs()
         missing = sum(config.key not in keys for config in planned)
         if missing:

@@ -78,12 +78,15 @@ def recalibrated(row: Row) -> str:
     return f"{mean_and_interval(row.recalibrated)} ({signed_interval(row.recalibrated_difference)})"
 
 
+def paired(found: Summary, n: int) -> str:
+    """As `signed_interval`, with the number of pairs where it is not the `n` that stands beside it."""
+    text = signed_interval(found)
+    return text if found.n == n else f"{text} (n = {found.n})"
+
+
 def difference(row: Row) -> str:
-    """As `signed_interval`, with n where it is not the row's own; a dash for the baseline."""
-    if row.difference is None:
-        return "–"
-    text = signed_interval(row.difference)
-    return text if row.difference.n == row.test.n else f"{text} (n = {row.difference.n})"
+    """As `paired`, beside the row's own n; a dash for the baseline."""
+    return "–" if row.difference is None else paired(row.difference, row.test.n)
 
 
 def probability(value: float | None) -> str:
