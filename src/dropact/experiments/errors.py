@@ -17,6 +17,10 @@ class RecordError(UserError):
     """A folder of runs that is damaged or belongs to something else; nothing in it was changed."""
 
 
+class NoRunsError(RecordError):
+    """A folder of runs none of which is finished yet."""
+
+
 class TrainingError(UserError):
     """A run that cannot go on, for instance because its loss is no longer finite."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from dropact.experiments.comparison import RUNS, Comparison, read_claim
 from dropact.experiments.config import RunConfig, schedule_mark
 from dropact.experiments.convergence import RULE, WINDOW, epochs_to_converge
-from dropact.experiments.errors import RecordError
+from dropact.experiments.errors import NoRunsError, RecordError
 from dropact.experiments.grid import diverged_runs, finished_runs
 from dropact.experiments.methods import label, parts_of, rank
 from dropact.experiments.records import Diverged, Run
@@ -218,7 +218,8 @@ def collect(folder: Path) -> Report:
     """The report of the finished runs in `folder`/runs.
 
     Raises:
-        RecordError: no such folder, no finished run in it, or a damaged file.
+        NoRunsError: no run in it is finished.
+        RecordError: no such folder, or a damaged file.
     """
     if not folder.is_dir():
         raise RecordError(f"{folder}: {'a file' if folder.exists() else 'not there'}, accepted: a folder of runs")
@@ -227,7 +228,7 @@ def collect(folder: Path) -> Report:
     runs, lost = finished_runs(folder), diverged_runs(folder)
     if not runs:
         ended = f", {len(lost)} diverged" if lost else ""
-        raise RecordError(f"{folder}: no finished run in {folder / RUNS}{ended}")
+        raise NoRunsError(f"{folder}: no finished run in {folder / RUNS}{ended}")
     by_setting: dict[str, list[Run]] = {}
     for run in runs:
         by_setting.setdefault(json.dumps(run.config.setting, sort_keys=True), []).append(run)
