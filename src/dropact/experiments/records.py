@@ -30,7 +30,7 @@ from torch import Tensor
 
 from dropact.experiments.config import RunConfig, key_of
 from dropact.experiments.errors import ConfigError, DivergedError, RecordError
-from dropact.experiments.files import write_atomically, write_text
+from dropact.experiments.files import PARTIAL, write_atomically, write_text
 
 CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
 READINGS = "readings.jsonl"
@@ -187,7 +187,7 @@ class RunWriter:
         self._recorded = config.recorded
         self._lines: list[str] = []
         directory.mkdir(parents=True, exist_ok=True)
-        for orphan in directory.glob("*.part"):  # of a process that was killed
+        for orphan in directory.glob(f"*{PARTIAL}"):  # of a process that was killed
             orphan.unlink(missing_ok=True)
         write_text(directory / CONFIG, config.to_json())
         write_text(directory / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
