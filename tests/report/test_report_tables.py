@@ -99,6 +99,14 @@ def test_unfinished_runs_and_mixed_environments_are_said(tmp_path):
     assert any("differ in threads" in note for note in notes)
 
 
+def test_a_field_that_only_one_environment_has_is_said_whichever_comes_first(tmp_path):
+    for seed, more in enumerate(({"ranks": 2}, {"before": [ENVIRONMENT]})):
+        make_run(tmp_path, seed=seed, environment={**ENVIRONMENT, **more})
+    (note,) = (note for note in collect(tmp_path).notes if "same environment" in note)
+    assert "ranks" in note
+    assert "what a part of them was made in before" in note
+
+
 def test_runs_that_diverged_are_named_beside_the_means_without_them(tmp_path):
     comparison = Comparison.of(config().setting, {"baseline": {}, "dropout": {}}, [0, 1, 2])
     claim_folder(tmp_path, comparison)

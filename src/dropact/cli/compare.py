@@ -43,7 +43,7 @@ def add_parser(verbs: Any) -> None:
     )
     add_training_options(parser, out="runs/compare")
     add_grid_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, goes_on=True)
 
 
 def run(args: argparse.Namespace) -> None:

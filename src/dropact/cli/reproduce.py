@@ -37,7 +37,7 @@ def add_parser(verbs: Any) -> None:
     add_run_options(parser, None, "runs/RECIPE, or runs/RECIPE-N-epochs with --epochs N")
     add_grid_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="only show what would be trained")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, goes_on=True)
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:

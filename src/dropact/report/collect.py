@@ -169,10 +169,11 @@ def _table(runs: Sequence[Run], paper: Paper | None) -> Table:
 
 
 def _environment_notes(environments: Sequence[Mapping[str, Any]]) -> list[str]:
+    first = environments[0]
     fields = [
-        field
-        for field in environments[0]
-        if field != "command" and any(other.get(field) != environments[0][field] for other in environments)
+        {"before": "what a part of them was made in before"}.get(field, field)
+        for field in dict.fromkeys(field for made in environments for field in made)
+        if field != "command" and any(made.get(field) != first.get(field) for made in environments)
     ]
     return (
         [f"The runs were not all made in the same environment: they differ in {', '.join(fields)}."] if fields else []
