@@ -4,6 +4,7 @@ import json
 import pickle
 
 import pytest
+import torch
 from makers import config, tiny_data
 from stopping import StopAfter, Stopped, assert_same
 
@@ -120,6 +121,19 @@ def test_it_goes_on_where_it_stood_and_says_so(tmp_path):
     train(made, data, note, checkpoints=checkpoints(tmp_path, made, data))
     assert note.resumed_behind == 1
     assert note.seen == [30 * step // PER_EPOCH for step in range(6, 13)]
+
+
+def test_a_checkpoint_of_a_cpu_gives_an_accelerator_a_stream_of_its_own(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("torch.cuda.set_rng_state", lambda state, device: calls.append((state, device)))
+    monkeypatch.setattr("torch.cuda.manual_seed", lambda seed: calls.append(seed))
+    data, made = tiny_data(), config()
+    stop_after(2, tmp_path, made, data)
+    state = checkpoints(tmp_path, made, data).found.state
+    ours = torch.arange(16, dtype=torch.uint8)
+    for found in (state["masks_on_device"], ours):
+        trainer.set_masks_on_device(found, torch.device("cuda", 0), 7)
+    assert calls == [7, (ours, torch.device("cuda", 0))]
 
 
 def test_a_run_stopped_behind_its_last_epoch_only_evaluates(tmp_path, monkeypatch):

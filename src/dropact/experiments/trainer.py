@@ -64,6 +64,14 @@ def _sample(config: RunConfig, data: Dataset) -> tuple[Tensor, Tensor]:
     return Normalisation.of(part.images)(part.images), part.labels.long()
 
 
+def set_masks_on_device(state: Tensor, device: torch.device, otherwise: int) -> None:
+    """Has the CUDA generator go on from `state`, or from the seed `otherwise` where the state is that of a CPU: empty."""
+    if state.numel():
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.cuda.manual_seed(otherwise)
+
+
 class Trainer:
     """Network, optimiser, position and random streams; metrics and seconds of the epochs that are done."""
 
@@ -295,10 +303,11 @@ class Trainer:
         self._optimiser.load_state_dict(state["optimiser"])
         self._losses = list(state["losses"].to(self.device))
         self._errors = list(state["errors"].to(self.device))
+        self.metrics = json.loads(state["metrics"])
         torch.set_rng_state(state["masks"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["masks_on_device"], self.device)
-        self.metrics = json.loads(state["metrics"])
+            masks = derived_seed(self.config.seed, "masks", self.steps)
+            set_masks_on_device(state["masks_on_device"], self.device, masks)
         if self.config.recorded:
             self.readings = json.loads(state["readings"])
         self.seconds = list(state["seconds"])
