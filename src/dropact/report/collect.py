@@ -210,8 +210,8 @@ def _diverged_notes(lost: Sequence[Diverged], runs: Sequence[Run]) -> list[str]:
         seeds.setdefault(where, []).append(run.config.seed)
     listed = "; ".join(f"{where}, seed{'s' * (len(of) > 1)} {seed_ranges(of)}" for where, of in seeds.items())
     return [
-        f"{len(lost)} of {len(lost) + len(runs)} runs diverged, with a loss or weights that are no longer finite, and have "
-        f"no result: {listed}. Means and differences are over the others, and say nothing of how often it happens."
+        f"{len(lost)} of {len(lost) + len(runs)} runs diverged, with a loss or weights that are no longer finite, and "
+        f"have no result: {listed}. Means and differences are over the others, and say nothing of how often it happens."
     ]
 
 

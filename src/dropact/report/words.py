@@ -136,6 +136,14 @@ def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
 
 
+def _microbatches(setting: Mapping[str, Any]) -> list[str]:
+    if setting.get("microbatches", 1) == 1:
+        return []
+    masks = "the same masks in all" if setting["shared_masks"] else "masks of its own in each"
+    norm = "all of them" if setting["sync_batchnorm"] else "each"
+    return [f"in {setting['microbatches']} microbatches with {masks} and BatchNorm's statistics over {norm}"]
+
+
 def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
     """The optimiser and the rest of a setting in one line; what is switched off is left out."""
     rate = {"constant": "constant", "one-cycle": "one cycle"}.get(setting["schedule"])
@@ -145,6 +153,7 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
     parts = [
         f"{mark.capitalize() or count(epochs, 'epoch')} of SGD on the {setting['train_on']} part",
         f"batch {setting['batch_size']}",
+        *_microbatches(setting),
         f"learning rate {setting['lr']:g} ({rate})",
         f"{'Nesterov ' if setting['nesterov'] else ''}momentum {setting['momentum']:g}",
         f"weight decay {setting['weight_decay']:g}",
