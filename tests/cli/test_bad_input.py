@@ -40,6 +40,8 @@ from dropact.cli import main
         (["--lr", "inf"], ["lr", "inf"]),
         (["--milestones", "one"], ["--milestones", "'one'"]),
         (["--milestones", "1"], ["milestones", "one-cycle"]),
+        (["--lr-factor", "0.2"], ["lr_factor: got 0.2 with schedule 'one-cycle'", "'step'"]),
+        (["--seed", "7"], ["unrecognized arguments: --seed 7"]),
         (["--threads", "0"], ["--threads", "0"]),
         (["--nonsense"], ["--nonsense"]),
         (["--device", "gpu"], ["device", "'gpu'", "cpu, cuda"]),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dropact.experiments.ranks import Ranks
     from dropact.experiments.reproduction import Reproduction
 
+CHECKPOINTS = 300.0  # seconds
+PACE = ("precision", "memory_format", "compiled", "fused")  # fields that are left to the machine where nobody says them
 NEEDED = ("matplotlib", "numpy", "rich", "scipy", "sklearn")
 # argument: (entry of METHODS, its option, type, help)
 METHOD_OPTIONS: Mapping[str, tuple[str, str, Callable[[str], float], str]] = {
@@ -112,9 +114,8 @@ def add_run_options(parser: argparse.ArgumentParser, out: Path | None, where: st
     parser.add_argument(
         "--checkpoint-seconds",
         type=duration,
-        default=300.0,
         metavar="N",
-        help="within an epoch, seconds between the checkpoints that a stopped run goes on from (300)",
+        help=f"within an epoch, seconds between the checkpoints that a stopped run goes on from ({CHECKPOINTS:g})",
     )
 
 
@@ -167,13 +168,29 @@ def add_training_options(parser: argparse.ArgumentParser, out: str) -> None:
         options.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
 
 
-def setting_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The default setting of the data set, fast on the device, with what was said on the command line in its place."""
+def pace_of(args: argparse.Namespace, dataset: str, held: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Precision and layout: those said, else those of the setting that --out holds, else what suits the device.
+
+    So a folder can be extended on another kind of machine.
+    """
     from dropact.experiments.hardware import checked_device, fast_fields
-    from dropact.experiments.recipes import default_setting
 
     checked_device(args.device)
-    setting = {**default_setting(args.dataset, args.network), **fast_fields(args.device, args.dataset)}
+    pace = fast_fields(args.device, dataset)
+    if held is not None:
+        pace = {name: held[name] for name in PACE}
+    return pace | {name: getattr(args, name) for name in PACE if getattr(args, name) is not None}
+
+
+def setting_of(args: argparse.Namespace, held: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The default setting of the data set, at its pace, with what was said on the command line in its place.
+
+    Args:
+        held: the setting that --out holds already.
+    """
+    from dropact.experiments.recipes import default_setting
+
+    setting = {**default_setting(args.dataset, args.network), **pace_of(args, args.dataset, held)}
     setting.update({name: getattr(args, name) for name in SETTING_OPTIONS if getattr(args, name) is not None})
     if args.milestones is not None:
         try:
@@ -220,9 +237,14 @@ def train_all(
             Watchers(watcher, TensorBoard(args.out)) if args.tensorboard and ranks.rank == 0 else watcher,
             command_line(args),
             device=args.device,
-            checkpoint_seconds=args.checkpoint_seconds,
+            checkpoint_seconds=checkpoint_seconds(args),
             ranks=ranks,
         )
+
+
+def checkpoint_seconds(args: argparse.Namespace) -> float:
+    """As `run_grid` takes it."""
+    return CHECKPOINTS if args.checkpoint_seconds is None else args.checkpoint_seconds
 
 
 def train_grid(asked: "Comparison | Reproduction", args: argparse.Namespace) -> None:
@@ -266,7 +288,7 @@ def train_grid(asked: "Comparison | Reproduction", args: argparse.Namespace) -> 
         root=data_folder(args.data).absolute(),
         command=command_line(args),
         device=args.device,
-        checkpoint_seconds=args.checkpoint_seconds,
+        checkpoint_seconds=checkpoint_seconds(args),
         threads=args.threads or (1 if names == ["digits"] else max(threads, 1)),
         tensorboard=args.tensorboard,
     )

@@ -10,8 +10,8 @@ from dropact.cli.parser import duration
 
 DESCRIPTION = """\
 Shows what is finished, what is at hand and what is left of the runs in DIR, while compare, train or reproduce train
-them in other processes, until all are finished or have diverged. It reads files and nothing else: any number may watch, from any
-machine that sees the folder. Where the output is not a terminal it is shown once.
+them in other processes, until all are finished or have diverged. It reads files and nothing else: any number may
+watch, from any machine that sees the folder. Where the output is not a terminal it is shown once.
 """
 
 

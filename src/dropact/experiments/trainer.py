@@ -65,7 +65,7 @@ def _sample(config: RunConfig, data: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def set_masks_on_device(state: Tensor, device: torch.device, otherwise: int) -> None:
-    """Has the CUDA generator go on from `state`, or from the seed `otherwise` where the state is that of a CPU: empty."""
+    """Has the CUDA generator go on from `state`; from the seed `otherwise` where that is of a CPU, and so empty."""
     if state.numel():
         torch.cuda.set_rng_state(state, device)
     else:
