@@ -20,7 +20,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,17 +198,24 @@ class RunWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._metrics.close()
+        with self._named():  # what could not be written is tried once more
+            self._metrics.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """A full disk does not say which file it was that could not be written."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self._directory / METRICS)
+            raise
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Appends the record of one epoch, visible to other processes at once."""
         self._lines.append(json.dumps(record, allow_nan=False) + "\n")
-        try:
+        with self._named():
             self._metrics.write(self._lines[-1])
             self._metrics.flush()
-        except OSError as error:
-            error.filename = str(self._directory / METRICS)  # a full disk does not say which file
-            raise
 
     def diverged(self, error: DivergedError) -> None:
         """Notes that the run has no result, so that nobody takes the others for all that were begun."""
@@ -222,7 +230,8 @@ class RunWriter:
         readings: Sequence[dict[str, Any]] = (),
     ) -> None:
         """Writes weights and times, then the result that marks the run as finished."""
-        os.fsync(self._metrics.fileno())
+        with self._named():
+            os.fsync(self._metrics.fileno())
         weights = io.BytesIO()
         torch.save(state, weights)  # in memory: torch makes another error of a full disk
         write_atomically(self._directory / WEIGHTS, lambda file: file.write(weights.getbuffer()))
