@@ -118,7 +118,7 @@ def test_a_field_that_only_one_environment_has_is_said_whichever_comes_first(tmp
         make_run(tmp_path, seed=seed, environment={**ENVIRONMENT, **more})
     (note,) = (note for note in collect(tmp_path).notes if "same environment" in note)
     assert "ranks" in note
-    assert "what a part of them was made in before" in note
+    assert "environment of an earlier part" in note
 
 
 def test_runs_that_diverged_are_named_beside_the_means_without_them(tmp_path):

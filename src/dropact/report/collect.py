@@ -171,7 +171,7 @@ def _table(runs: Sequence[Run], paper: Paper | None) -> Table:
 def _environment_notes(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     first = environments[0]
     fields = [
-        {"before": "what a part of them was made in before"}.get(field, field)
+        {"before": "environment of an earlier part"}.get(field, field)
         for field in dict.fromkeys(field for made in environments for field in made)
         if field != "command" and any(made.get(field) != first.get(field) for made in environments)
     ]
