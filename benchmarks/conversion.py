@@ -160,6 +160,7 @@ def main(argv: list[str]) -> None:
     tables.append(table("training step, ReLU", blocks, args.rounds))
     if args.json:
         record = {"format": FORMAT, "environment": about, "first_seconds": first_seconds, "tables": tables}
+        args.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(args.json, json.dumps(record, indent=1) + "\n")
 
 

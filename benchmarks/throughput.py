@@ -261,7 +261,13 @@ def main(argv: list[str]) -> None:
     modes = [mode for mode in MODES if ONLY_ON.get(mode, args.device) == args.device]
     if args.no_compiled:
         modes = [mode for mode in modes if "compiled" not in MODES[mode]]
-    everyone: dict[str, Steps] = contestants(args.network, images_of(args.noise), modes, device)
+    data = images_of(args.noise)
+    most = (
+        len(data.y_train) // BATCH - args.untimed - WORKERS[args.device] * AHEAD
+    )  # the usual recipe's turn is an epoch
+    if not 1 <= args.steps <= most:
+        parser.error(f"--steps: got {args.steps}, accepted: from 1 to {most}, what an epoch has after the untimed ones")
+    everyone: dict[str, Steps] = contestants(args.network, data, modes, device)
     for steps in everyone.values():  # compiles
         steps(2, 1)
     names = list(everyone)

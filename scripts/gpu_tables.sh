@@ -7,7 +7,7 @@
 #
 # Runs stand in runs/gpu/ROW, or in INTO/ROW, PARALLEL (3) at a time on DEVICE (cuda), in MODE (--compiled). With OUT
 # set, a row is packed there at the end, in pieces of at most 15 MiB, the newest checkpoint of each run with it; the
-# pieces, put into FROM (runs/gpu/carried), are unpacked by the next call. PYTHON, DROPACT_DATA: as gpu_session.sh.
+# pieces, put into FROM (runs/gpu/carried), are unpacked by the next call that has no such row yet. PYTHON, DROPACT_DATA: as gpu_session.sh.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 python=${PYTHON:-python3}
@@ -45,10 +45,13 @@ plan() {
     done
 }
 
-unpack() {
+unpack() { # what is there has gone on since it was packed
+    [ ! -e "$into/$1" ] || return 0
     mkdir -p "$into"
     compgen -G "$from/$1.tar.*" >/dev/null || return 0
-    cat "$from/$1.tar."* | tar -xf - -C "$into" || exit 1
+    cat "$from/$1.tar."* | tar -xf - -C "$into" && return
+    rm -rf "${into:?}/$1" # the half of it
+    exit 1
 }
 
 pack() { # all but weights, locks and what a newer checkpoint has made needless

@@ -17,6 +17,27 @@ def call(into: Path, **settings: str) -> None:
     subprocess.run(script, env={**os.environ, "OMP_NUM_THREADS": "1", **words, **settings}, timeout=600)
 
 
+def test_what_was_carried_does_not_take_the_place_of_what_has_gone_on_since(tmp_path):
+    row, carried = tmp_path / "into" / "dry-run", tmp_path / "carried"
+    for folder in (row, carried):
+        folder.mkdir(parents=True)
+    words = {"INTO": str(tmp_path / "into"), "FROM": str(carried), "PYTHON": "true"}  # which trains nothing
+    (row / "state").write_text("packed")
+    subprocess.run(["tar", "-C", tmp_path / "into", "-cf", carried / "dry-run.tar.aa", "dry-run"], check=True)
+    for left, found in (("newer", "newer"), (None, "packed")):
+        if left is None:
+            shutil.rmtree(row)
+        else:
+            (row / "state").write_text(left)
+        call(tmp_path / "into", **words)
+        assert (row / "state").read_text() == found
+    shutil.rmtree(row)
+    whole = (carried / "dry-run.tar.aa").read_bytes()
+    (carried / "dry-run.tar.aa").write_bytes(whole[:1030])
+    call(tmp_path / "into", **words)
+    assert not row.exists()
+
+
 @pytest.mark.slow
 def test_a_row_carried_to_another_machine_goes_on(tmp_path):
     call(tmp_path / "whole")

@@ -1,5 +1,6 @@
 """Everything a user can get wrong: one line on stderr, exit status 2, no traceback, nothing changed on disk."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -39,6 +40,8 @@ from dropact.cli import main
         (["--lr", "inf"], ["lr", "inf"]),
         (["--milestones", "one"], ["--milestones", "'one'"]),
         (["--milestones", "1"], ["milestones", "one-cycle"]),
+        (["--lr-factor", "0.2"], ["lr_factor: got 0.2 with schedule 'one-cycle'", "'step'"]),
+        (["--seed", "7"], ["unrecognized arguments: --seed 7"]),
         (["--threads", "0"], ["--threads", "0"]),
         (["--nonsense"], ["--nonsense"]),
         (["--device", "gpu"], ["device", "'gpu'", "cpu, cuda"]),
@@ -143,10 +146,18 @@ def test_a_damaged_run_is_named_and_nothing_is_overwritten(tmp_path, capsys, ver
 def test_a_damaged_comparison_is_named(tmp_path, capsys):
     assert main(["compare", "--out", str(tmp_path), *QUICK]) == 0
     capsys.readouterr()
-    (tmp_path / "comparison.json").write_text("nonsense")
-    before = snapshot(tmp_path)
-    assert "comparison.json" in refused(capsys, "compare", "--out", tmp_path, *QUICK)
-    assert snapshot(tmp_path) == before
+    whole = (tmp_path / "comparison.json").read_text()
+    for text in ("nonsense", json.dumps({**json.loads(whole), "setting": "x"})):
+        (tmp_path / "comparison.json").write_text(text)
+        before = snapshot(tmp_path)
+        assert "comparison.json: damaged" in refused(capsys, "compare", "--out", tmp_path, *QUICK)
+        assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("verb", [["compare", *QUICK], ["train", "--epochs", "1"]])
+def test_what_a_kill_leaves_of_a_file_is_not_something_else(tmp_path, verb):
+    (tmp_path / "comparison.json.4242.part").write_text("{")
+    assert main([*verb, "--out", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "rich", "scipy", "sklearn", "numpy"])

@@ -109,6 +109,17 @@ def test_every_field_of_a_setting_has_an_argument(tmp_path):
     assert json.loads((run / "environment.json").read_text())["device"] == "cpu"
 
 
+def test_a_folder_is_extended_at_the_pace_it_was_begun_with(tmp_path, capsys):
+    words = ["compare", "--methods", "baseline", "--epochs", "1", "--out", str(tmp_path)]
+    assert main([*words, "--seeds", "1", "--precision", "bfloat16", "--memory-format", "channels_last"]) == 0
+    assert main([*words, "--seeds", "2"]) == 0  # on digits this machine would choose float32 itself
+    settings = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/config.json")]
+    assert [(made["precision"], made["memory_format"]) for made in settings] == [("bfloat16", "channels_last")] * 2
+    capsys.readouterr()
+    assert main([*words, "--precision", "float32"]) == 2
+    assert "another comparison (precision 'bfloat16', asked for 'float32')" in capsys.readouterr().err
+
+
 def test_tensorboard_shows_what_the_records_say(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     assert main(["train", "--out", str(tmp_path), "--epochs", "2", "--tensorboard"]) == 0

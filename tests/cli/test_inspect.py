@@ -67,6 +67,12 @@ def test_what_a_run_says_itself_is_not_said_again(run, capsys):
     assert "--drop-prob: the run in" in capsys.readouterr().err
 
 
+def test_a_config_that_is_no_text_is_one_line(tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "config.json: damaged, not text" in capsys.readouterr().err
+
+
 def test_damaged_weights_and_a_page_that_cannot_be_written(run, tmp_path, capsys):
     copy = tmp_path / run.name
     copy.mkdir()

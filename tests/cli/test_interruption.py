@@ -9,6 +9,8 @@ from functools import partial
 import pytest
 from makers import snapshot
 
+from dropact.cli import main
+
 WORDS = ["compare", "--methods", "baseline,drop-activation", "--seeds", "2", "--epochs", "15", "--out", "out"]
 COMMAND = [sys.executable, "-m", "dropact", *WORDS]
 
@@ -46,6 +48,29 @@ def wait_for_half_a_run(process, out, more_than):
 
 def of_runs(out, names):
     return {path: content for path, content in snapshot(out / "runs").items() if path.parts[0] in names}
+
+
+@pytest.mark.parametrize(
+    ("words", "interrupted", "goes_on"),
+    [
+        (["compare"], "dropact.cli.compare.run", True),
+        (["train"], "dropact.cli.train.run", True),
+        (["reproduce", "table1"], "dropact.cli.reproduce.run", True),
+        (["verify", ".", "--out", "new"], "dropact.experiments.verification.chosen", True),
+        (["verify", "."], "dropact.experiments.verification.chosen", False),
+        (["plan", "table1"], "dropact.cli.plan.run", False),
+        (["inspect", "simple-small"], "dropact.cli.inspect.run", False),
+        (["bench"], "dropact.cli.bench.run", False),
+        (["report", "."], "dropact.cli.report.run", False),
+    ],
+)
+def test_only_what_can_go_on_says_so(capsys, monkeypatch, words, interrupted, goes_on):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupted, interrupt)
+    assert main(words) == 130
+    assert capsys.readouterr().err == f"dropact: stopped{'; the same command goes on from there' * goes_on}\n"
 
 
 def test_the_same_command_goes_on(tmp_path, undisturbed):

@@ -104,9 +104,16 @@ def test_many_devices_share_the_runs(tmp_path, capsys):
     assert "On 2 devices like this one, 0.5 for each run" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--gpus", "0"], ["--gpus", "1", "--gpus-per-run", "2"], ["--gpus-per-run", "0"]])
+@pytest.mark.parametrize(
+    "words", [["--gpus", "0"], ["--gpus", "1", "--gpus-per-run", "2"], ["--gpus-per-run", "0", "--gpus", "1"]]
+)
 def test_devices_that_are_too_few_are_refused(capsys, words):
     assert main(["plan", "digits-table", *words]) == 2
     line = capsys.readouterr().err
     assert "accepted" in line
     assert line.count("\n") == 1
+
+
+def test_a_share_of_no_devices_is_refused(capsys):
+    assert main(["plan", "digits-table", "--gpus-per-run", "0.5"]) == 2
+    assert capsys.readouterr().err == "dropact: --gpus-per-run: given without --gpus, which it belongs to\n"

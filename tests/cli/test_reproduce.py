@@ -4,10 +4,11 @@ import json
 import xml.etree.ElementTree as ET
 
 import pytest
-from makers import digits_recipe, snapshot
+from makers import digits_recipe, snapshot, tiny_data
 
 from dropact.cli import main
 from dropact.cli.progress import Bars
+from dropact.experiments.errors import DataError
 from dropact.experiments.recipes import RECIPES
 
 SHORT = ["--epochs", "3"]
@@ -122,6 +123,34 @@ def test_rows_methods_and_seeds_join_and_the_whole_is_the_same_as_at_once(tmp_pa
     one, two = without_times(out / "runs"), without_times(shortened / "runs")
     assert one.keys() == two.keys()
     assert {path.name for path in one if one[path] != two[path]} <= {"environment.json"}  # which names the command
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipes_runs_are_trained_on_the_data_they_name(tmp_path, monkeypatch, name):
+    trained = []
+
+    def note(made, folder, data, watcher, environment, *where):
+        assert environment["data_sha256"] == data.sha256
+        trained.append((made, data.name))
+
+    monkeypatch.setattr("dropact.experiments.data.load_dataset", lambda name, root: tiny_data(name=name))
+    monkeypatch.setattr("dropact.experiments.grid.train_run", note)
+    monkeypatch.setattr("dropact.cli.reproduce.report_on", lambda folder: None)
+    assert main(["reproduce", name, "--seeds", "1", "--threads", "1", "--out", str(tmp_path)]) == 0
+    assert {made.dataset for made, _ in trained} == {row.setting["dataset"] for row in RECIPES[name]().rows}
+    assert all(made.dataset == data for made, data in trained)
+
+
+def test_data_that_are_missing_are_missed_before_the_folder_is_claimed(tmp_path, monkeypatch, capsys):
+    def load(name, root):
+        if name == "cifar100":
+            raise DataError(f"{name}: not there")
+        return tiny_data(name=name)
+
+    monkeypatch.setattr("dropact.experiments.data.load_dataset", load)
+    assert main(["reproduce", "depth-table", "--out", str(tmp_path / "out")]) == 2
+    assert "cifar100: not there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_stopped_the_same_command_goes_on(tmp_path, shortened, capsys, monkeypatch):

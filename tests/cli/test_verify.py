@@ -69,6 +69,19 @@ def test_another_version_is_named_and_the_error_held_to_the_spread_of_the_seeds(
     assert "within ±" in out
 
 
+def test_a_part_made_elsewhere_is_another_environment(copied, capsys):
+    (environment,) = {path.read_text() for path in copied.glob("runs/*/environment.json")}
+    made = json.loads(environment)
+    name = alter(copied, moved=0.01, before=[{**made, "git_revision": "x", "command": "y"}])
+    assert main(["verify", str(copied), "--runs", "4"]) == 1
+    assert f"{name}: OTHER BITS in the same environment" in capsys.readouterr().out
+    alter(copied, before=[{**made, "processor": "an abacus"}])
+    assert main(["verify", str(copied), "--runs", "4"]) == 0
+    out = capsys.readouterr().out
+    assert f"{name}: other bits (processor of a part an abacus → {made['processor']}), test error" in out
+    assert "within ±" in out
+
+
 def test_the_tolerance_is_that_of_two_results_with_the_spread_of_the_seeds(recorded):
     runs = chosen(recorded, 4)
     values = [run.result["test_error"] for run in runs if run.config.method == "baseline"]
@@ -76,6 +89,7 @@ def test_the_tolerance_is_that_of_two_results_with_the_spread_of_the_seeds(recor
     # the 0.9995 quantile of t with 1 degree of freedom, which is Cauchy's: tan(0.4995 pi) = 636.6
     assert tolerance(runs[0], runs) == pytest.approx(636.6 * 2**0.5 * sd, rel=1e-3)
     assert tolerance(runs[0], runs[:1]) is None
+    assert tolerance(runs[0], [runs[0]] * 3) is None  # alike by chance, which is no tolerance of 0
 
 
 def test_the_new_runs_are_kept_where_asked(recorded, tmp_path):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from makers import config, make_run, snapshot
+from makers import config, make_diverged, make_run, snapshot
 
 from dropact.cli import main
 from dropact.experiments.comparison import Comparison, claim_folder
@@ -57,6 +57,21 @@ def test_the_time_left_counts_what_is_done_and_how_many_run_at_once(folder):
     assert seconds_left(standings(folder)) == pytest.approx(0.4 * (0.5 + 1 + 1) / 2)
 
 
+def test_runs_of_other_settings_have_lines_of_their_own_and_times_of_their_own(folder):
+    for lr, error in ((0.1, 4.0), (0.2, 8.0)):
+        make_run(folder, errors=(9.0, error), epochs=2, lr=lr)
+    begin(folder, 1, {"pid": os.getpid(), "host": "elsewhere"}, lr=0.3)
+    rows = {row[1]: row[2:4] for row in grid(standings(folder)).rows if row[0] == "ReLU (baseline)"}
+    assert rows == {
+        "simple-small, epochs 4, lr 0.1": ("2 of 3", "4.50 ± 6.35"),
+        "simple-small, epochs 2, lr 0.1": ("1 of 1", "4.00"),
+        "simple-small, epochs 2, lr 0.2": ("1 of 1", "8.00"),
+        "simple-small, epochs 4, lr 0.3": ("0 of 1", "–"),
+    }
+    make_run(folder, errors=(9.0, 8.0, 7.0, 4.0), method="dropout", seed=1)
+    assert seconds_left(standings(folder)) is None  # none is finished at a rate of 0.3
+
+
 def test_a_run_whose_process_is_gone_is_called_stopped(folder):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -64,6 +79,25 @@ def test_a_run_whose_process_is_gone_is_called_stopped(folder):
     (run,) = (run for run in standings(folder) if run.config == made)
     assert run.state == "stopped"
     assert grid(standings(folder)).rows[0][4] == "seed 2: epoch 1 of 4, 9.00 %, stopped"
+
+
+def test_a_run_that_diverged_is_called_so_and_not_waited_for(folder, monkeypatch):
+    make_diverged(folder, epochs=4, seed=2)
+    found = standings(folder)
+    assert found[4].state == "diverged"
+    assert grid(found).rows[0][4] == "seed 2: begun, diverged"
+    assert sentence(found) == "2 of 6 runs finished, 1 running, 1 diverged"
+    for seed in (1, 2):
+        make_run(folder, errors=(9.0, 8.0, 7.0, 4.0), seed=seed, method="dropout")
+    assert seconds_left(standings(folder)) == pytest.approx(0.4 * 0.5)
+    make_run(folder, errors=(9.0, 8.0, 7.0, 4.0), seed=0, method="dropout")
+
+    def sleep(seconds):
+        raise AssertionError
+
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["watch", str(folder)]) == 0
 
 
 def test_it_changes_nothing_and_shows_runs_without_a_plan_too(tmp_path, capsys):

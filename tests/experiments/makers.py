@@ -6,6 +6,7 @@ import torch
 
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
+from dropact.experiments.errors import DivergedError
 from dropact.experiments.recipes import Printed, Recipe, Row
 from dropact.experiments.records import RunWriter
 
@@ -63,6 +64,14 @@ def make_run(folder, errors=(9.0, 3.0), environment=ENVIRONMENT, readings=(), **
         }
         writer.finish(result, {"weight": torch.zeros(2)}, [0.1] * len(errors), readings)
     return directory
+
+
+def make_diverged(folder, step=7, epoch=2, **fields):
+    """A run that is no longer finite at a step."""
+    made = config(**fields)
+    with RunWriter(folder / "runs" / made.key, made, ENVIRONMENT) as writer:
+        writer.diverged(DivergedError(f"the loss of step {step} is not finite", step, epoch))
+    return made
 
 
 def snapshot(folder):

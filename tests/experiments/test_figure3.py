@@ -78,6 +78,39 @@ def test_seeds_join_and_are_trained_once(tmp_path, monkeypatch):
     assert [environment["command"] for environment in after["environments"]] == ["first", "more"]
 
 
+def test_what_another_process_adds_while_a_seed_is_trained_is_kept(tmp_path, monkeypatch):
+    plain = figure3.one_seed
+
+    def meanwhile(study, seed):
+        monkeypatch.setattr(figure3, "one_seed", plain)
+        run(tmp_path, [5], "the other", study=SMALL)
+        return plain(study, seed)
+
+    monkeypatch.setattr(figure3, "one_seed", meanwhile)
+    run(tmp_path, [0, 1], "this one", study=SMALL)
+    record = read(tmp_path)
+    assert sorted(record["seeds"]) == ["0", "1", "5"]
+    assert [environment["command"] for environment in record["environments"]] == ["the other", "this one"]
+    assert record["shown"]["seed"] == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["figure3.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\x00",
+        b"[]",
+        b'{"study": [], "seeds": {}}',
+        b'{"study": {"steps": 3}, "seeds": {}}',
+        b'{"study": {"steps": [1]}, "environments": [{}], "seeds": {"0": 3}, "shown": {"functions": {}}}',
+    ],
+)
+def test_a_file_of_something_else_is_called_damaged(tmp_path, content):
+    (tmp_path / "figure3.json").write_bytes(content)
+    with pytest.raises(RecordError, match=r"figure3\.json: damaged"):
+        read(tmp_path)
+
+
 def test_another_study_and_damage_are_refused(tmp_path):
     run(tmp_path, [0], "first", study=SMALL)
     with pytest.raises(RecordError, match="holds another study"):

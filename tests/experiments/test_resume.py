@@ -1,16 +1,19 @@
 """A run that is stopped and gone on with ends with the bits of one never stopped."""
 
 import json
+import pickle
 
 import pytest
+import torch
 from makers import config, tiny_data
 from stopping import StopAfter, Stopped, assert_same
 
 from dropact.experiments import trainer
+from dropact.experiments.batches import Batches
 from dropact.experiments.checkpoint import Checkpoints, CheckpointWarning, checkpoints_in
 from dropact.experiments.engine import train
-from dropact.experiments.errors import RecordError, TrainingError
-from dropact.experiments.grid import run_grid
+from dropact.experiments.errors import DivergedError, RecordError, TrainingError
+from dropact.experiments.grid import diverged_runs, finished_runs, run_grid
 from dropact.experiments.records import read_run
 from dropact.experiments.watch import Watcher
 
@@ -87,6 +90,30 @@ def test_compiled_and_with_workers_too(tmp_path, fields):
     same(train(made, data, checkpoints=checkpoints(tmp_path, made, data)), train(made, data))
 
 
+class StopAtRecord(Watcher):
+    """Ends it behind the last step of an epoch and the checkpoint of that step, before the one that ends the epoch."""
+
+    def epoch(self, made, metrics):
+        raise Stopped
+
+
+@pytest.mark.slow
+def test_with_workers_it_goes_on_behind_the_last_step_of_an_epoch(tmp_path):
+    data = tiny_data(name="cifar10", channels=(3,), size=32)
+    made = config(dataset="cifar10", method="autoaugment")
+    with pytest.raises(Stopped):
+        train(made, data, StopAtRecord(), checkpoints=checkpoints(tmp_path, made, data))
+    assert checkpoints_in(tmp_path)[-1].name == f"step-{PER_EPOCH:09d}.checkpoint"
+    same(train(made, data, checkpoints=checkpoints(tmp_path, made, data)), train(made, data))
+
+
+@pytest.mark.parametrize("method", ["baseline", "autoaugment"])
+def test_behind_the_last_batch_of_an_epoch_there_is_none(method):
+    data = tiny_data(name="cifar10", channels=(3,), size=32)
+    batches = Batches(config(dataset="cifar10", method=method), data)
+    assert list(batches.epoch(0, first=batches.per_epoch)) == []
+
+
 def test_it_goes_on_where_it_stood_and_says_so(tmp_path):
     data, made = tiny_data(), config(epochs=3)
     stop_after(6, tmp_path, made, data)
@@ -94,6 +121,19 @@ def test_it_goes_on_where_it_stood_and_says_so(tmp_path):
     train(made, data, note, checkpoints=checkpoints(tmp_path, made, data))
     assert note.resumed_behind == 1
     assert note.seen == [30 * step // PER_EPOCH for step in range(6, 13)]
+
+
+def test_a_checkpoint_of_a_cpu_gives_an_accelerator_a_stream_of_its_own(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("torch.cuda.set_rng_state", lambda state, device: calls.append((state, device)))
+    monkeypatch.setattr("torch.cuda.manual_seed", lambda seed: calls.append(seed))
+    data, made = tiny_data(), config()
+    stop_after(2, tmp_path, made, data)
+    state = checkpoints(tmp_path, made, data).found.state
+    ours = torch.arange(16, dtype=torch.uint8)
+    for found in (state["masks_on_device"], ours):
+        trainer.set_masks_on_device(found, torch.device("cuda", 0), 7)
+    assert calls == [7, (ours, torch.device("cuda", 0))]
 
 
 def test_a_run_stopped_behind_its_last_epoch_only_evaluates(tmp_path, monkeypatch):
@@ -224,3 +264,63 @@ def test_other_data_or_another_config_is_refused_and_nothing_is_changed(tmp_path
     (tmp_path / "runs" / other.key).rename(run)
     with pytest.raises(RecordError, match=r"another run \(data "):
         grid(made, tmp_path, tiny_data(test=16))
+
+
+def spoil_some(monkeypatch, seeds, at=2):
+    """Runs of these seeds diverge at a step."""
+    plain = trainer.Trainer.step
+
+    def step(self, images, labels):
+        plain(self, images, labels)
+        if self.config.seed in seeds and self.steps == at + 1:
+            spoil_loss(self)
+
+    monkeypatch.setattr(trainer.Trainer, "step", step)
+
+
+class Given(Watcher):
+    def __init__(self):
+        self.up, self.done = [], []
+
+    def finished(self, made, result):
+        self.done.append(made.seed)
+
+    def failed(self, made, error):
+        self.up.append((made.seed, error.step, error.epoch))
+
+
+def test_a_run_that_diverges_stops_no_other_and_leaves_word(tmp_path, monkeypatch):
+    configs, note = [config(seed=seed) for seed in range(4)], Given()
+    spoil_some(monkeypatch, (0, 2), at=5)
+    with pytest.raises(TrainingError, match="2 of 4 runs could not be trained; the first: the loss of step 5 is not"):
+        run_grid(configs, tmp_path, tiny_data(), note)
+    assert (note.up, note.done) == ([(0, 5, 2), (2, 5, 2)], [1, 3])
+    assert [run.config.seed for run in finished_runs(tmp_path)] == [1, 3]
+    assert [(run.config, run.step, run.epoch) for run in diverged_runs(tmp_path)] == [
+        (configs[0], 5, 2),
+        (configs[2], 5, 2),
+    ]
+    record = tmp_path / "runs" / configs[0].key / "diverged.json"
+    assert "the loss of step 5 is not finite" in json.loads(record.read_text())["error"]
+    monkeypatch.undo()
+    run_grid(configs, tmp_path, tiny_data(), Watcher())
+    assert not record.exists()
+    assert diverged_runs(tmp_path) == []
+    assert len(finished_runs(tmp_path)) == 4
+
+
+def test_a_full_disk_stops_the_grid_at_once(tmp_path, monkeypatch):
+    def full(path, write):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("dropact.experiments.checkpoint.write_atomically", full)
+    note = Given()
+    with pytest.raises(RecordError, match="No space left"):
+        run_grid([config(seed=seed) for seed in range(2)], tmp_path, tiny_data(), note, checkpoint_seconds=0.0)
+    assert (note.up, note.done) == ([], [])
+    assert diverged_runs(tmp_path) == []
+
+
+def test_that_a_run_diverged_is_told_whole_to_another_process():
+    error = pickle.loads(pickle.dumps(DivergedError("the loss; of this", 5, 2)))
+    assert (str(error), error.step, error.epoch) == ("the loss; of this", 5, 2)

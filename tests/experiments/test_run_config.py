@@ -65,7 +65,6 @@ OTHERS = {
     "weight_decay": 0.0,
     "nesterov": True,
     "schedule": "constant",
-    "lr_factor": 0.2,
     "train_on": "train+validation",
     "augmentation": "crop+flip",
     "label_smoothing": 0.1,
@@ -80,7 +79,11 @@ OTHERS = {
     "recorded": ("features",),
 }
 # those that not every value of another field goes with, with what they need
-WITH = {"fused": {"fused": True, "memory_format": "channels_last"}, "recalibrated": {"recalibrated": True}}
+WITH = {
+    "fused": {"fused": True, "memory_format": "channels_last"},
+    "recalibrated": {"recalibrated": True},
+    "lr_factor": {"lr_factor": 0.2, "schedule": "step", "milestones": (1,)},
+}
 
 
 def test_a_run_that_records_nothing_says_nothing_of_it():

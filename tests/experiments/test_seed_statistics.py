@@ -69,6 +69,17 @@ def test_without_spread_there_is_no_interval_and_no_test(value):
     assert (found.mean, found.low, found.p_value) == (0, None, None)
 
 
+@pytest.mark.parametrize(("images", "wrong"), [(297, (4, 7)), (10_000, (4, 5)), (26_032, (4, 8))])
+def test_as_many_images_fewer_in_every_seed_are_equal_differences_whatever_they_are_rounded_to(images, wrong):
+    """In percent, 3 images fewer are not the same double under every number of wrong ones."""
+    baseline = {seed: 100 * count / images for seed, count in enumerate(wrong)}
+    values = {seed: 100 * (count - 3) / images for seed, count in enumerate(wrong)}
+    assert len({values[seed] - baseline[seed] for seed in values}) == 2
+    found = paired_difference(values, baseline)
+    assert (found.note, found.low, found.p_value) == ("all 2 values are equal: no interval", None, None)
+    assert found.mean == pytest.approx(-300 / images)
+
+
 def test_no_common_seed_is_no_difference():
     assert paired_difference({0: 1.0}, {1: 1.0}) is None
 

@@ -71,6 +71,20 @@ def test_it_stands_in_the_text_and_on_the_page_in_words(table):
     assert "Budget 0.3, by sensitivity" in drawn
 
 
+def test_fewer_pairs_than_uniform_runs_are_said(table):
+    for seed in (4, 5):
+        fields = {"network": "resnet-20", "method": "depth-uniform", "options": {"uniform_budget": 0.9}, "seed": seed}
+        make_run(table, errors=(90.0, 25.0), **fields)
+    (one,) = collect(table).tables
+    lines = {line[0]: line for line in budgets.grid(one).rows}
+    assert lines["0.9"][1] == "6"
+    assert lines["0.9"][4].startswith("+1.00 [")
+    assert lines["0.9"][4].endswith("] (n = 4)")
+    said = budgets.sentences(one)
+    assert [("(n = 4) points" in sentence) for sentence in said] == ["Budget 0.9" in sentence for sentence in said]
+    assert "(n =" not in "".join(lines["0.6"])
+
+
 def test_a_table_without_profiles_says_nothing_of_them(tmp_path):
     make_run(tmp_path)
     (one,) = collect(tmp_path).tables

@@ -71,6 +71,11 @@ def test_the_command_takes_only_what_it_can_use(tmp_path, capsys):
     for words, message in (
         (["--epochs", "3"], "--epochs: figure3 is a regression of its own and does not take it"),
         (["--precision", "bfloat16"], "--precision: figure3"),
+        (["--epochs", "0"], "--epochs: figure3"),
+        (["--cpus-per-run", "2"], "--cpus-per-run: figure3"),
+        (["--gpus-per-run", "0"], "--gpus-per-run: figure3"),
+        (["--data", "data"], "--data: figure3"),
+        (["--checkpoint-seconds", "300"], "--checkpoint-seconds: figure3"),
         (["--device", "cuda"], "--device: got 'cuda', accepted for figure3: cpu"),
         (["--threads", "0"], "--threads: got 0, accepted: a whole number of at least 1"),
     ):

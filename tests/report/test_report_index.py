@@ -47,6 +47,33 @@ def test_records_beside_runs_are_the_studys_own(results):
     assert other_records(results / "first") is None
 
 
+def test_a_folder_whose_first_run_is_not_finished_keeps_no_other_from_being_shown(results, capsys):
+    (results / "begun" / "runs" / "a-run").mkdir(parents=True)
+    assert main(["report", str(results)]) == 0
+    assert f"{results / 'begun'}: no finished run yet" in capsys.readouterr().out
+    page = (results / "index.html").read_text()
+    assert "<h2>begun</h2>\n<p>No finished run yet</p>" in page
+    assert '<a href="second/report.html">' in page
+    assert main(["report", str(results / "begun")]) == 2
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        {"environment": "node 20"},
+        {"environments": 3},
+        {"environments": ["node 20"]},
+        {"environment": {"packages": "many", "git_revision": 7}},
+    ],
+)
+def test_a_record_of_something_else_is_shown_as_far_as_it_says_anything(tmp_path, record):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "one.json").write_text(json.dumps(record))
+    ((name, command, _, on),) = other_records(tmp_path).rows
+    assert (name, command, on) == ("bench/one.json", "not recorded", "not recorded")
+
+
 def test_a_damaged_run_in_one_folder_is_named_and_nothing_is_said_of_all(results, capsys):
     next((results / "second" / "runs").iterdir()).joinpath("metrics.jsonl").write_text("")
     assert main(["report", str(results)]) == 2

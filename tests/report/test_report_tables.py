@@ -2,7 +2,7 @@ import csv
 import io
 
 import pytest
-from makers import ENVIRONMENT, config, make_run
+from makers import ENVIRONMENT, config, make_diverged, make_run
 from rich.console import Console
 from scipy import stats
 
@@ -12,7 +12,7 @@ from dropact.experiments.statistics import summarise
 from dropact.report import collect, show
 from dropact.report.tables import seed_ranges
 from dropact.report.text import comma_separated, markdown
-from dropact.report.words import mean_and_interval, signed
+from dropact.report.words import mean_and_interval, setting_sentence, signed
 
 ERRORS = {"baseline": [4.0, 5.0, 3.5], "dropout": [3.0, 4.5, 3.25], "drop-activation": [4.5, 4.75, 3.0]}
 
@@ -53,6 +53,20 @@ def test_runs_of_different_settings_are_not_mixed(tmp_path):
     report = collect(tmp_path)
     assert sorted(sum(row.test.n for row in table.rows) for table in report.tables) == [1, 1, 9]
     assert any("3 settings" in note and "epochs, lr" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, ["batch 8, learning rate"]),
+        ({"microbatches": 2}, ["batch 8, in 2 microbatches with masks of its own in each", "statistics over each,"]),
+        ({"microbatches": 2, "shared_masks": True}, ["in 2 microbatches with the same masks in all"]),
+        ({"microbatches": 2, "sync_batchnorm": True}, ["BatchNorm's statistics over all of them"]),
+    ],
+)
+def test_the_setting_says_how_batches_are_cut(fields, words):
+    sentence = setting_sentence(config(**fields).setting, [0])
+    assert all(word in sentence for word in words), sentence
 
 
 def test_a_method_with_two_options_has_two_rows(tmp_path):
@@ -99,6 +113,33 @@ def test_unfinished_runs_and_mixed_environments_are_said(tmp_path):
     assert any("differ in threads" in note for note in notes)
 
 
+def test_a_field_that_only_one_environment_has_is_said_whichever_comes_first(tmp_path):
+    for seed, more in enumerate(({"ranks": 2}, {"before": [ENVIRONMENT]})):
+        make_run(tmp_path, seed=seed, environment={**ENVIRONMENT, **more})
+    (note,) = (note for note in collect(tmp_path).notes if "same environment" in note)
+    assert "ranks" in note
+    assert "environment of an earlier part" in note
+
+
+def test_runs_that_diverged_are_named_beside_the_means_without_them(tmp_path):
+    comparison = Comparison.of(config().setting, {"baseline": {}, "dropout": {}}, [0, 1, 2])
+    claim_folder(tmp_path, comparison)
+    for seed in range(2):
+        make_diverged(tmp_path, seed=seed)
+    with pytest.raises(RecordError, match=r"no finished run in .*, 2 diverged"):
+        collect(tmp_path)
+    make_run(tmp_path, seed=2)
+    make_diverged(tmp_path, method="dropout", seed=1)
+    notes = collect(tmp_path).notes
+    (note,) = (note for note in notes if "diverged" in note)
+    assert note.startswith("3 of 4 runs diverged")
+    assert "no result: ReLU (baseline), seeds 0-1; Dropout (rate 0.5), seed 1. Means" in note
+    assert "2 of 6 runs of this comparison are not finished." in notes
+    assert note in markdown(collect(tmp_path))
+    make_diverged(tmp_path, lr=0.2, seed=1)
+    assert any("ReLU (baseline), lr 0.2, seed 1" in note for note in collect(tmp_path).notes)
+
+
 def test_what_must_be_said_of_the_data_is_said_once(tmp_path):
     for seed in range(2):
         make_run(tmp_path, seed=seed, environment={**ENVIRONMENT, "data_note": "20 images are approximations"})
@@ -123,6 +164,9 @@ def test_csv_has_full_precision_and_markdown_the_rounded_numbers(tmp_path):
     assert float(records[1]["p_value"]) == pytest.approx(expected.pvalue, rel=1e-12)
     assert records[0]["difference_mean"] == ""
     assert float(records[2]["test_error_mean"]) == sum(ERRORS["drop-activation"]) / 3
+    setting = {"lr": "0.1", "batch_size": "8", "lr_schedule": "one-cycle", "schedule": "full", "milestones": ""}
+    assert records[0].items() >= setting.items()
+    assert {*config().setting} - {"schedule"} <= records[0].keys()
     low, high = expected.confidence_interval()
     line = next(line for line in markdown(report).splitlines() if "Dropout" in line)
     assert f"| −0.58 [{signed(low)}, {signed(high)}] |" in line

@@ -67,9 +67,12 @@ def test_profiles_of_survival_rates_are_compared_with_uniform_ones(folder):
     fields = {"network": "resnet-20"}
     run(folder, 9.0, NONE, method="depth-uniform", options={"uniform_budget": 0.5}, **fields)
     run(folder, 5.0, method="depth-sensitivity", options={"sensitive_budget": 0.5}, **fields)
+    run(folder, 0.0, NONE, **fields)
+    run(folder, 2.0, method="rrelu", **fields)
     (table,) = (table for table in collect(folder).tables if table.setting["network"] == "resnet-20")
-    (one,) = comparisons(table)
+    one, other = comparisons(table)
     assert (one.label, one.verdict) == ("survival rates by sensitivity against uniform, budget 0.5", HELPS)
+    assert (other.kind, other.verdict, other.base.mean) == ("rrelu", COSTS, pytest.approx(20.5))
     assert (one.base.mean, one.difference.mean) == (pytest.approx(29.5), pytest.approx(-4.0))
 
 

@@ -43,16 +43,19 @@ def add_parser(verbs: Any) -> None:
     )
     add_training_options(parser, out="runs/compare")
     add_grid_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, goes_on=True)
 
 
 def run(args: argparse.Namespace) -> None:
     require_extras(*["tensorboard"] * args.tensorboard)
     require_one_process()
-    from dropact.experiments.comparison import Comparison, join_folder
+    from dropact.experiments.comparison import Comparison, join_folder, read_claim
     from dropact.experiments.grid import finished_runs
 
-    asked = Comparison.of(setting_of(args), method_options(args, args.methods), args.seeds)
+    held = read_claim(Comparison, args.out)
+    asked = Comparison.of(
+        setting_of(args, held.setting if held else None), method_options(args, args.methods), args.seeds
+    )
     join_folder(args.out, asked)  # refused before anything is loaded or written
     finished_runs(args.out)  # a damaged one is found before anything is written
     train_grid(asked, args)

@@ -19,6 +19,10 @@ _OTHERS = (
     "tensorboard",
     "dry_run",
     "on",
+    "cpus_per_run",
+    "gpus_per_run",
+    "data",
+    "checkpoint_seconds",
 )
 
 
@@ -31,7 +35,7 @@ def reproduce_figure3(args: argparse.Namespace) -> None:
     from dropact.experiments.recipes import figure3
 
     for name in _OTHERS:
-        if getattr(args, name):
+        if getattr(args, name) is not None and getattr(args, name) is not False:  # 0 is said, too
             raise UsageError(f"--{name.replace('_', '-')}: figure3 is a regression of its own and does not take it")
     if args.device != "cpu":
         raise UsageError(f"--device: got {args.device!r}, accepted for figure3: cpu")

@@ -1,5 +1,6 @@
 """Dispatch to a verb, and every error a user can put right as one line."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cannot be used; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    args = argparse.Namespace()
     try:
         args = _parser().parse_args(words)
         args.words = words
@@ -40,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # --help
         return leaving.code if isinstance(leaving.code, int) else 2
     except KeyboardInterrupt:
-        return _fail("stopped; the same command goes on from there", 130)
+        return _fail(
+            "stopped; the same command goes on from there" if getattr(args, "goes_on", False) else "stopped", 130
+        )
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dropact.experiments.ranks import Ranks
     from dropact.experiments.reproduction import Reproduction
 
+CHECKPOINTS = 300.0  # seconds
+PACE = ("precision", "memory_format", "compiled", "fused")  # fields that are left to the machine where nobody says them
 NEEDED = ("matplotlib", "numpy", "rich", "scipy", "sklearn")
 # argument: (entry of METHODS, its option, type, help)
 METHOD_OPTIONS: Mapping[str, tuple[str, str, Callable[[str], float], str]] = {
@@ -112,9 +114,8 @@ def add_run_options(parser: argparse.ArgumentParser, out: Path | None, where: st
     parser.add_argument(
         "--checkpoint-seconds",
         type=duration,
-        default=300.0,
         metavar="N",
-        help="within an epoch, seconds between the checkpoints that a stopped run goes on from (300)",
+        help=f"within an epoch, seconds between the checkpoints that a stopped run goes on from ({CHECKPOINTS:g})",
     )
 
 
@@ -167,13 +168,29 @@ def add_training_options(parser: argparse.ArgumentParser, out: str) -> None:
         options.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
 
 
-def setting_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The default setting of the data set, fast on the device, with what was said on the command line in its place."""
+def pace_of(args: argparse.Namespace, dataset: str, held: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Precision and layout: those said, else those of the setting that --out holds, else what suits the device.
+
+    So a folder can be extended on another kind of machine.
+    """
     from dropact.experiments.hardware import checked_device, fast_fields
-    from dropact.experiments.recipes import default_setting
 
     checked_device(args.device)
-    setting = {**default_setting(args.dataset, args.network), **fast_fields(args.device, args.dataset)}
+    pace = fast_fields(args.device, dataset)
+    if held is not None:
+        pace = {name: held[name] for name in PACE}
+    return pace | {name: getattr(args, name) for name in PACE if getattr(args, name) is not None}
+
+
+def setting_of(args: argparse.Namespace, held: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The default setting of the data set, at its pace, with what was said on the command line in its place.
+
+    Args:
+        held: the setting that --out holds already.
+    """
+    from dropact.experiments.recipes import default_setting
+
+    setting = {**default_setting(args.dataset, args.network), **pace_of(args, args.dataset, held)}
     setting.update({name: getattr(args, name) for name in SETTING_OPTIONS if getattr(args, name) is not None})
     if args.milestones is not None:
         try:
@@ -199,7 +216,10 @@ def method_options(args: argparse.Namespace, methods: Sequence[str]) -> dict[str
 
 
 def train_all(
-    configs: "Sequence[RunConfig]", args: argparse.Namespace, data: "Dataset", ranks: "Ranks | None" = None
+    configs: "Sequence[RunConfig]",
+    args: argparse.Namespace,
+    data: "Dataset | Sequence[Dataset]",
+    ranks: "Ranks | None" = None,
 ) -> None:
     """Trains what is not finished into --out, with progress on the terminal."""
     from dropact.cli.progress import Bars
@@ -217,9 +237,14 @@ def train_all(
             Watchers(watcher, TensorBoard(args.out)) if args.tensorboard and ranks.rank == 0 else watcher,
             command_line(args),
             device=args.device,
-            checkpoint_seconds=args.checkpoint_seconds,
+            checkpoint_seconds=checkpoint_seconds(args),
             ranks=ranks,
         )
+
+
+def checkpoint_seconds(args: argparse.Namespace) -> float:
+    """As `run_grid` takes it."""
+    return CHECKPOINTS if args.checkpoint_seconds is None else args.checkpoint_seconds
 
 
 def train_grid(asked: "Comparison | Reproduction", args: argparse.Namespace) -> None:
@@ -239,9 +264,10 @@ def train_grid(asked: "Comparison | Reproduction", args: argparse.Namespace) -> 
         if value is not None and not 0 <= value < math.inf:
             raise UsageError(f"--{name.replace('_', '-')}: got {value:g}, accepted: a number of at least 0")
     configs = asked.configs()
-    dataset = configs[0].dataset
-    set_threads(args, dataset)
-    data = load_dataset(dataset, args.data)  # also where others train, who need not all make it from its official files
+    names = list(dict.fromkeys(config.dataset for config in configs))
+    set_threads(args, *names)
+    # Also where others train, who need not all make them from their official files.
+    data = [load_dataset(name, args.data) for name in names]
     if args.on is None:
         claim_folder(args.out, asked)
         train_all(configs, args, data)
@@ -262,8 +288,8 @@ def train_grid(asked: "Comparison | Reproduction", args: argparse.Namespace) -> 
         root=data_folder(args.data).absolute(),
         command=command_line(args),
         device=args.device,
-        checkpoint_seconds=args.checkpoint_seconds,
-        threads=args.threads or (1 if dataset == "digits" else max(threads, 1)),
+        checkpoint_seconds=checkpoint_seconds(args),
+        threads=args.threads or (1 if names == ["digits"] else max(threads, 1)),
         tensorboard=args.tensorboard,
     )
     with Bars(configs) as bars:
@@ -278,13 +304,13 @@ def require_one_process() -> None:
         raise UsageError(f"torchrun: got {launched()} ranks, accepted: 1; `dropact train` trains one run on many")
 
 
-def set_threads(args: argparse.Namespace, dataset: str) -> None:
+def set_threads(args: argparse.Namespace, *datasets: str) -> None:
     """Steps on the digits are too small to be shared: a second thread costs more than it brings."""
     import torch
 
     if args.threads is not None and args.threads < 1:
         raise UsageError(f"--threads: got {args.threads}, accepted: a whole number of at least 1")
-    if args.threads is not None or dataset == "digits":
+    if args.threads is not None or set(datasets) == {"digits"}:
         torch.set_num_threads(args.threads or 1)
 
 

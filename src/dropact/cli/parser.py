@@ -1,7 +1,7 @@
 """An argument parser that complains in one line, and the types of our arguments."""
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class UsageError(Exception):
@@ -9,7 +9,10 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, without the usage in front of an error."""
+    """argparse, without the usage in front of an error; an option is what its whole name says."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)  # --seed of compare would be read as --seeds
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see `{self.prog} --help`)")

@@ -41,7 +41,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="for the steps of each row and method (5)")
     parser.add_argument("--gpus", type=int, metavar="N", help="plan for N devices like this one")
     parser.add_argument(
-        "--gpus-per-run", type=float, default=1.0, metavar="N", help="devices of each run, such as 0.25 (1)"
+        "--gpus-per-run", type=float, metavar="N", help="with --gpus: devices of each run, such as 0.25 (1)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures in FILE")
     parser.set_defaults(run=run)
@@ -57,10 +57,13 @@ def run(args: argparse.Namespace) -> None:
     from dropact.experiments.planning.fleet import Fleet
     from dropact.experiments.planning.plan import in_order, plan
 
-    if args.gpus is not None and args.gpus < max(args.gpus_per_run, 1):
+    if args.gpus is None and args.gpus_per_run is not None:
+        raise UsageError("--gpus-per-run: given without --gpus, which it belongs to")
+    per_run = 1.0 if args.gpus_per_run is None else args.gpus_per_run
+    if not 0 < per_run < math.inf:
+        raise UsageError(f"--gpus-per-run: got {per_run:g}, accepted: a number above 0")
+    if args.gpus is not None and args.gpus < max(per_run, 1):
         raise UsageError(f"--gpus: got {args.gpus}, accepted: as many as a run needs, and at least 1")
-    if not 0 < args.gpus_per_run < math.inf:
-        raise UsageError(f"--gpus-per-run: got {args.gpus_per_run:g}, accepted: a number above 0")
     if not 0 < args.seconds < math.inf:
         raise UsageError(f"--seconds: got {args.seconds:g}, accepted: a number above 0")
     asked = asked_for(args, None)
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     if not console.is_terminal:
         console = Console(width=160)
     show(asked.recipe, lines, console)
-    fleet = None if args.gpus is None else Fleet.of(in_order(lines), args.gpus, args.gpus_per_run)
+    fleet = None if args.gpus is None else Fleet.of(in_order(lines), args.gpus, per_run)
     if fleet is not None:
         console.print(sentence(fleet), highlight=False)
     doubts = noise(watch.others, 0.0)

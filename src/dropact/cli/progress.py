@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dropact.experiments.checkpoint import CheckpointWarning
 from dropact.experiments.config import RunConfig, schedule_mark
+from dropact.experiments.errors import UserError
 from dropact.experiments.spread.cluster import ClusterWarning
 from dropact.experiments.watch import Metrics, Watcher
 
@@ -112,3 +113,7 @@ class Bars(Watcher):
                 f"[{self._done}/{self._total}] {self._name(config)}: test error {result['test_error']:.2f} %"
                 + (f" ({beside})" if beside else "")
             )
+
+    def failed(self, config: RunConfig, error: UserError) -> None:
+        self._advance()
+        self._say(f"[{self._done}/{self._total}] {self._name(config)}: given up, {str(error).partition(';')[0]}")

@@ -35,13 +35,17 @@ def report_on(folder: Path) -> None:
     """Writes the report of a folder of runs, of Figure 3, or of all such folders in it, and shows it."""
     from rich.console import Console
 
+    from dropact.experiments.errors import NoRunsError
     from dropact.experiments.recipes import figure3
     from dropact.report import collect, index, show, write_report
     from dropact.report.write import write_texts
 
     if below := index.studies_in(folder):
         for study in below:
-            report_on(study)
+            try:
+                report_on(study)
+            except NoRunsError:  # the others have something to say
+                Console(soft_wrap=True, markup=False, highlight=False).print(f"{study}: no finished run yet")
         write_texts({index.PAGE: index.index(folder)}, folder)
         Console(soft_wrap=True, markup=False, highlight=False).print(f"All of them: {folder / index.PAGE}")
         return

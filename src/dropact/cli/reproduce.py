@@ -4,7 +4,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dropact.cli.options import add_grid_options, add_run_options, require_extras, require_one_process, train_grid
+from dropact.cli.options import (
+    add_grid_options,
+    add_run_options,
+    pace_of,
+    require_extras,
+    require_one_process,
+    train_grid,
+)
 from dropact.cli.parser import names, seeds
 from dropact.cli.report import report_on
 
@@ -23,7 +30,6 @@ to the baseline. See first what it would cost: `dropact plan table1`. figure3 is
 shortened wherever they stand. The folder --out holds reproduction.json, one directory per run in runs/, and the report.
 The same command goes on from where it was stopped; more rows, --methods or --seeds join what is there.
 """
-PACE = ("precision", "memory_format", "compiled", "fused")  # fields that the paper leaves to the machine
 
 
 def add_parser(verbs: Any) -> None:
@@ -37,7 +43,7 @@ def add_parser(verbs: Any) -> None:
     add_run_options(parser, None, "runs/RECIPE, or runs/RECIPE-N-epochs with --epochs N")
     add_grid_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="only show what would be trained")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, goes_on=True)
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -52,23 +58,15 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
 
 
 def asked_for(args: argparse.Namespace, out: Path | None) -> "Reproduction":
-    """The runs that the words on the command line ask for.
-
-    Precision and layout are those said, else those of the rows that `out` holds already, else what suits the device.
-    """
+    """The runs that the words on the command line ask for; `out` is the folder they are for, if any."""
     from dropact.experiments.comparison import read_claim
-    from dropact.experiments.hardware import checked_device, fast_fields
     from dropact.experiments.recipes import recipe
     from dropact.experiments.reproduction import Reproduction
 
-    checked_device(args.device)
     made = recipe(args.recipe)
     held = read_claim(Reproduction, out) if out else None
-    fields = fast_fields(args.device, str(made.rows[0].setting["dataset"]))
-    if held is not None and held.rows:
-        setting = next(iter(held.rows.values())).setting
-        fields |= {name: setting[name] for name in PACE}
-    fields |= {name: getattr(args, name) for name in PACE if getattr(args, name) is not None}
+    row = next(iter(held.rows.values())).setting if held is not None and held.rows else None
+    fields = pace_of(args, str(made.rows[0].setting["dataset"]), row)
     chosen = args.seeds if args.seeds is not None else list(range(made.seeds))
     return Reproduction.of(made, chosen, args.row, args.methods, args.epochs, fields)
 

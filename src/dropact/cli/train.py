@@ -34,7 +34,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--method", default="drop-activation", help=f"{METHOD_HELP} (default: drop-activation)")
     parser.add_argument("--seed", type=int, default=0, help="a whole number of at least 0 (default: 0)")
     add_training_options(parser, out="runs/train")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, goes_on=True)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -34,6 +34,7 @@ def add_parser(verbs: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    args.goes_on = args.out is not None
     require_extras()
     from rich.console import Console
 

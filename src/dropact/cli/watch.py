@@ -10,8 +10,8 @@ from dropact.cli.parser import duration
 
 DESCRIPTION = """\
 Shows what is finished, what is at hand and what is left of the runs in DIR, while compare, train or reproduce train
-them in other processes, until all are finished. It reads files and nothing else: any number may watch, from any
-machine that sees the folder. Where the output is not a terminal it is shown once.
+them in other processes, until all are finished or have diverged. It reads files and nothing else: any number may
+watch, from any machine that sees the folder. Where the output is not a terminal it is shown once.
 """
 
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from dropact.experiments.standing import FINISHED, standings
+    from dropact.experiments.standing import ENDED, standings
     from dropact.report.standing import drawn
 
     console = Console()
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         return
     try:
         with Live(drawn(found), console=console, auto_refresh=False) as live:
-            while any(each.state != FINISHED for each in found):
+            while any(each.state not in ENDED for each in found):
                 time.sleep(args.every)
                 found = standings(args.folder)
                 live.update(drawn(found), refresh=True)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, RecordError
-from dropact.experiments.files import write_text
+from dropact.experiments.files import PARTIAL, write_text
 from dropact.experiments.lock import held
 from dropact.experiments.methods import METHODS, complete_options, parts_of, rank
 from dropact.experiments.records import parse_object
@@ -81,7 +81,7 @@ class Comparison:
         """The comparison of parsed JSON.
 
         Raises:
-            ConfigError, KeyError, TypeError, AttributeError: it is not one.
+            ConfigError, KeyError, TypeError, ValueError, AttributeError: it is not one.
         """
         return cls.of(values["setting"], values["methods"], values["seeds"])
 
@@ -140,7 +140,7 @@ def read_claim(kind: type[C], folder: Path) -> C | None:
     values = parse_object(text, path)
     try:
         return kind.from_values(values)
-    except (ConfigError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # a ConfigError too
         raise RecordError(f"{path}: damaged ({type(error).__name__}: {error})") from None
 
 
@@ -159,6 +159,13 @@ def check_folder(folder: Path) -> None:
         raise RecordError(f"{folder}: cannot be written; choose another --out")
 
 
+def _others(folder: Path) -> list[str]:
+    """What is there by name, but for what a process that was killed may leave of its own."""
+    if not folder.exists():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK and path.suffix != PARTIAL)
+
+
 def join_folder(folder: Path, asked: C) -> C:
     """`asked` together with what `folder` already holds of it; changes nothing.
 
@@ -169,7 +176,7 @@ def join_folder(folder: Path, asked: C) -> C:
     found = read_claim(type(asked), folder)
     if found is not None:
         return asked.joined(found, folder)
-    others = sorted(path.name for path in folder.iterdir() if path.name != LOCK) if folder.exists() else []
+    others = _others(folder)
     if others:
         raise RecordError(f"{folder}: holds {others[0]!r} and no {asked.file}; choose an empty or a new --out")
     return asked
@@ -204,6 +211,6 @@ def check_run_folder(folder: Path) -> None:
         if (folder / file).exists():
             what = file.removesuffix(".json")
             raise RecordError(f"{folder}: holds a {what}; extend it with `dropact {verb}`, or choose another --out")
-    others = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    others = _others(folder)
     if others and RUNS not in others:
         raise RecordError(f"{folder}: holds {others[0]!r} and no {RUNS}; choose an empty or a new --out")

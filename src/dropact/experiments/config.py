@@ -18,6 +18,7 @@ TRAINING_PARTS = ("train", "train+validation")
 PRECISIONS = ("float32", "bfloat16")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 CUDA_GRAPHS = "reduce-overhead"  # torch.compile's name for them
+LR_FACTOR = 0.1
 NORMALISATIONS = ("standardise", "scale")
 # Not written where they say nothing, so that the key of a usual run is short of them.
 _UNUSUAL: Mapping[str, Any] = {
@@ -100,7 +101,7 @@ class RunConfig:
     nesterov: bool = False
     schedule: str = "one-cycle"
     milestones: tuple[int, ...] = ()
-    lr_factor: float = 0.1
+    lr_factor: float = LR_FACTOR
     train_on: str = "train"
     augmentation: str = "none"
     label_smoothing: float = 0.0
@@ -136,6 +137,11 @@ class RunConfig:
             raise ConfigError(
                 f"milestones: got {list(self.milestones)} with schedule {self.schedule!r}, "
                 "accepted: at least one with 'step', none with any other schedule"
+            )
+        if self.schedule != "step" and self.lr_factor != LR_FACTOR:
+            raise ConfigError(
+                f"lr_factor: got {self.lr_factor:g} with schedule {self.schedule!r}, "
+                f"accepted: a factor with 'step', {LR_FACTOR:g} with any other schedule, where it does nothing"
             )
         if list(self.milestones) != sorted(set(self.milestones)) or any(
             milestone >= self.epochs for milestone in self.milestones

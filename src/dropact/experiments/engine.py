@@ -8,7 +8,7 @@ from dropact.experiments.batches import Part, part_of
 from dropact.experiments.checkpoint import Checkpoints
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
-from dropact.experiments.errors import TrainingError
+from dropact.experiments.errors import DivergedError
 from dropact.experiments.evaluation import error_percent
 from dropact.experiments.hardware import autocast, checked_device, repeatable
 from dropact.experiments.ranks import ALONE, Ranks
@@ -65,7 +65,7 @@ def train(
         `recalibrated_test_error` beside, that of the same weights.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        DivergedError: the loss or the weights are no longer finite.
         RecordError: a checkpoint cannot be written.
     """
     where = checked_device(device)
@@ -116,9 +116,10 @@ def train(
                 if config.recalibrated:
                     with trainer.recalibrated():
                         recalibrated["recalibrated_test_error"] = error(test)
-        except TrainingError as stopped:
+        except DivergedError as stopped:
             if checkpoints:
-                raise TrainingError(f"{stopped}; the last good checkpoint: {checkpoints.last}") from stopped
+                sentence = f"{stopped}; the last good checkpoint: {checkpoints.last}"
+                raise DivergedError(sentence, stopped.step, stopped.epoch) from stopped
             raise
         best = min(trainer.metrics, key=lambda record: record["test_error"])
         result = {

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+PARTIAL = ".part"  # how the name of a file ends while it is written
+
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Calls `write` on a file that takes the name `path` only once its bytes are on disk.
@@ -13,7 +15,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         OSError: naming `path`; whatever was there before stands, and no half-written file takes up room.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes do not write one file
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")  # two processes do not write one file
     try:
         with partial.open("wb") as file:
             write(file)

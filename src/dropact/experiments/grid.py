@@ -12,10 +12,19 @@ from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.engine import train
 from dropact.experiments.environment import describe
-from dropact.experiments.errors import ConfigError
+from dropact.experiments.errors import ConfigError, DivergedError, TrainingError, UserError
 from dropact.experiments.lock import HeldError, held
 from dropact.experiments.ranks import ALONE, Ranks
-from dropact.experiments.records import LOCK, Run, RunWriter, is_finished, read_run
+from dropact.experiments.records import (
+    LOCK,
+    Diverged,
+    Run,
+    RunWriter,
+    has_diverged,
+    is_finished,
+    read_diverged,
+    read_run,
+)
 from dropact.experiments.watch import Metrics, Watcher, Watchers
 
 
@@ -28,6 +37,17 @@ def finished_runs(folder: Path) -> list[Run]:
     runs = folder / RUNS
     directories = sorted(runs.iterdir()) if runs.is_dir() else []
     return [read_run(directory) for directory in directories if is_finished(directory)]
+
+
+def diverged_runs(folder: Path) -> list[Diverged]:
+    """Every run below `folder` that has no result because it diverged, by name.
+
+    Raises:
+        RecordError: the record of one is damaged.
+    """
+    runs = folder / RUNS
+    directories = sorted(runs.iterdir()) if runs.is_dir() else []
+    return [read_diverged(directory) for directory in directories if has_diverged(directory)]
 
 
 def check_finished(configs: Sequence[RunConfig], folder: Path) -> set[str]:
@@ -77,7 +97,7 @@ def _with_history(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> d
 def run_grid(
     configs: Sequence[RunConfig],
     folder: Path,
-    data: Dataset,
+    data: Dataset | Sequence[Dataset],
     watcher: Watcher,
     command: str = "",
     *,
@@ -88,9 +108,10 @@ def run_grid(
     """Trains what is not yet finished, each run in `folder`/runs/KEY.
 
     An interruption (KeyboardInterrupt, or a kill) leaves the run at hand unfinished; the same call goes on from its
-    last checkpoint and ends with the same bits.
+    last checkpoint and ends with the same bits. A run that diverges does not keep the others from being trained.
 
     Args:
+        data: that of the configs, or all of theirs where these name several.
         command: noted in the environment.
         checkpoint_seconds: at most so long after the last a checkpoint is written within an epoch, after the next step.
         ranks: the processes that train each run together. All call this alike; rank 0 alone looks at the folder and
@@ -99,21 +120,43 @@ def run_grid(
     Raises:
         RecordError: a run that is already there is damaged, found before anything is trained; a checkpoint belongs to
             something else; or another process is training the run.
-        ConfigError: a config names another data set than `data`.
-        TrainingError: a loss is no longer finite, or a checkpoint cannot be written.
+        ConfigError: a config names another data set than those of `data`.
+        TrainingError: some runs diverged, when all others are trained.
     """
+    sets = {each.name: each for each in ([data] if isinstance(data, Dataset) else data)}
     for config in configs:
-        if config.dataset != data.name:
-            raise ConfigError(f"dataset: got {config.dataset!r} in a grid on {data.name!r}, accepted: the same")
+        if config.dataset not in sets:
+            raise ConfigError(f"dataset: got {config.dataset!r} in a grid on {', '.join(sets)}, accepted: one of these")
     if ranks.rank:
         for config in configs:
             if ranks.told(None):
-                train(config, data, device=device, ranks=ranks)
+                train(config, sets[config.dataset], device=device, ranks=ranks)
         return
-    check_finished(configs, folder)
-    environment = describe(data, command, device, ranks)
+    left = len(configs) - len(check_finished(configs, folder))
+    environments = {name: describe(each, command, device, ranks) for name, each in sets.items()}
+    failed: list[UserError] = []
     for config in configs:
-        train_run(config, folder, data, watcher, environment, device, checkpoint_seconds, ranks)
+        data, environment = sets[config.dataset], environments[config.dataset]
+        try:
+            train_run(config, folder, data, watcher, environment, device, checkpoint_seconds, ranks)
+        except DivergedError as error:
+            if ranks.count > 1:  # the others may be in the midst of a step
+                raise
+            failed.append(error)
+            watcher.failed(config, error)
+    raise_failed(failed, left)
+
+
+def raise_failed(failed: Sequence[UserError], tried: int) -> None:
+    """Says at the end of a grid which of its runs there will be no result of, if there are any.
+
+    Raises:
+        TrainingError: there are; of a single run its own error.
+    """
+    if failed and tried == 1:
+        raise failed[0]
+    if failed:
+        raise TrainingError(f"{len(failed)} of {tried} runs could not be trained; the first: {failed[0]}")
 
 
 def train_run(
@@ -134,7 +177,8 @@ def train_run(
         patience: seconds to wait for another process that trains it.
 
     Raises:
-        RecordError, TrainingError: as `run_grid` does.
+        RecordError: as `run_grid` does; or a checkpoint cannot be written.
+        DivergedError: the loss or the weights are no longer finite, which is noted in the directory.
     """
     directory = folder / RUNS / config.key
     if is_finished(directory):
@@ -174,7 +218,11 @@ def _train(
     checkpoints.environment = _with_history(environment, found.environment if found else None)
     with RunWriter(directory, config, checkpoints.environment) as writer:
         everyone = Watchers(_Recorder(writer), watcher)
-        outcome = train(config, data, everyone, device=device, checkpoints=checkpoints, ranks=ranks)
+        try:
+            outcome = train(config, data, everyone, device=device, checkpoints=checkpoints, ranks=ranks)
+        except DivergedError as error:
+            writer.diverged(error)
+            raise
         writer.finish(outcome.result, outcome.state, outcome.seconds, outcome.readings)
     clear_checkpoints(directory)
     watcher.finished(config, outcome.result)

@@ -47,6 +47,8 @@ def run_config(path: Path) -> RunConfig:
         return RunConfig.from_dict(parse_object(config.read_text(encoding="utf-8"), config))
     except OSError:
         raise RecordError(f"{path}: no {CONFIG} there, accepted: the directory of a run, its {WEIGHTS}") from None
+    except UnicodeDecodeError:
+        raise RecordError(f"{config}: damaged, not text") from None
     except ConfigError as error:
         raise RecordError(f"{config}: damaged ({error})") from None
 

@@ -8,6 +8,8 @@
     timing.json        seconds per epoch
     weights.pt         final weights, a state_dict in the plain network's names (load with weights_only=True)
     result.json        written last: its presence says that the run is finished
+    diverged.json      instead of it where loss or weights were no longer finite when the run was last trained: the
+                       step (from 0), its epoch (from 1) and the sentence; gone once the run is finished
 
 A directory without result.json is unfinished; its run goes on from the checkpoint in it (see checkpoint.py), or from
 the beginning, and everything else in it is written anew. While a process trains it, `lock` names that process. A
@@ -18,7 +20,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +30,13 @@ import torch
 from torch import Tensor
 
 from dropact.experiments.config import RunConfig, key_of
-from dropact.experiments.errors import ConfigError, RecordError
-from dropact.experiments.files import write_atomically, write_text
+from dropact.experiments.errors import ConfigError, DivergedError, RecordError
+from dropact.experiments.files import PARTIAL, write_atomically, write_text
 
 CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
 READINGS = "readings.jsonl"
 TIMING, WEIGHTS, RESULT, LOCK = "timing.json", "weights.pt", "result.json", "lock"
+DIVERGED = "diverged.json"
 PERCENTS = ("test_error", "train_error", "best_test_error")
 
 
@@ -58,11 +62,11 @@ def is_finished(directory: Path) -> bool:
     return (directory / RESULT).exists()
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, marked: str = "finished") -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecordError(f"{path}: missing; the run is marked as finished") from None
+        raise RecordError(f"{path}: missing; the run is marked as {marked}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: damaged, cannot be read ({type(error).__name__})") from None
 
@@ -102,20 +106,25 @@ def _checked_readings(directory: Path, config: RunConfig, digest: object) -> lis
     return [parse_object(line, path, f" line {i}") for i, line in enumerate(text.splitlines(), start=1)]
 
 
-def read_run(directory: Path) -> Run:
-    """The finished run in `directory`. The weights are not needed and not read.
-
-    Raises:
-        RecordError: one line naming the file that is missing, damaged or contradicts another.
-    """
+def _checked_config(directory: Path, marked: str) -> RunConfig:
     path = directory / CONFIG
-    values = parse_object(_read(path), path)
+    values = parse_object(_read(path, marked), path)
     try:
         key, config = key_of(values), RunConfig.from_dict(values)
     except (ConfigError, KeyError) as error:
         raise RecordError(f"{path}: damaged ({error})") from None
     if key != directory.name:
         raise RecordError(f"{path}: damaged, its key is {key} and not the directory's name")
+    return config
+
+
+def read_run(directory: Path) -> Run:
+    """The finished run in `directory`. The weights are not needed and not read.
+
+    Raises:
+        RecordError: one line naming the file that is missing, damaged or contradicts another.
+    """
+    config = _checked_config(directory, "finished")
     path = directory / METRICS
     text = _read(path)
     metrics = _checked_metrics(text, path, config)
@@ -140,6 +149,33 @@ def read_run(directory: Path) -> Run:
     return Run(config, parse_object(_read(path), path), metrics, result, readings)
 
 
+@dataclass(frozen=True)
+class Diverged:
+    """A run whose loss or weights were no longer finite at `step` (from 0), in `epoch` (from 1)."""
+
+    config: RunConfig
+    step: int
+    epoch: int
+
+
+def has_diverged(directory: Path) -> bool:
+    """Whether the run in `directory` has no result, because it diverged when it was last trained."""
+    return (directory / DIVERGED).exists() and not is_finished(directory)
+
+
+def read_diverged(directory: Path) -> Diverged:
+    """The record of a run that `has_diverged`.
+
+    Raises:
+        RecordError: it is damaged.
+    """
+    path = directory / DIVERGED
+    values = parse_object(_read(path, "diverged"), path)
+    if not all(isinstance(values.get(name), int) for name in ("step", "epoch")):
+        raise RecordError(f"{path}: damaged, lacks step or epoch")
+    return Diverged(_checked_config(directory, "diverged"), values["step"], values["epoch"])
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -152,7 +188,7 @@ class RunWriter:
         self._recorded = config.recorded
         self._lines: list[str] = []
         directory.mkdir(parents=True, exist_ok=True)
-        for orphan in directory.glob("*.part"):  # of a process that was killed
+        for orphan in directory.glob(f"*{PARTIAL}"):  # of a process that was killed
             orphan.unlink(missing_ok=True)
         write_text(directory / CONFIG, config.to_json())
         write_text(directory / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
@@ -162,17 +198,29 @@ class RunWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._metrics.close()
+        with self._named():  # what could not be written is tried once more
+            self._metrics.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """A full disk does not say which file it was that could not be written."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self._directory / METRICS)
+            raise
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Appends the record of one epoch, visible to other processes at once."""
         self._lines.append(json.dumps(record, allow_nan=False) + "\n")
-        try:
+        with self._named():
             self._metrics.write(self._lines[-1])
             self._metrics.flush()
-        except OSError as error:
-            error.filename = str(self._directory / METRICS)  # a full disk does not say which file
-            raise
+
+    def diverged(self, error: DivergedError) -> None:
+        """Notes that the run has no result, so that nobody takes the others for all that were begun."""
+        values = {"step": error.step, "epoch": error.epoch, "error": str(error)}
+        write_text(self._directory / DIVERGED, json.dumps(values, indent=2) + "\n")
 
     def finish(
         self,
@@ -182,7 +230,8 @@ class RunWriter:
         readings: Sequence[dict[str, Any]] = (),
     ) -> None:
         """Writes weights and times, then the result that marks the run as finished."""
-        os.fsync(self._metrics.fileno())
+        with self._named():
+            os.fsync(self._metrics.fileno())
         weights = io.BytesIO()
         torch.save(state, weights)  # in memory: torch makes another error of a full disk
         write_atomically(self._directory / WEIGHTS, lambda file: file.write(weights.getbuffer()))
@@ -193,4 +242,5 @@ class RunWriter:
             text = "".join(json.dumps(reading, allow_nan=False) + "\n" for reading in readings)
             write_text(self._directory / READINGS, text)
             marked["readings_sha256"] = _digest(text)
+        (self._directory / DIVERGED).unlink(missing_ok=True)
         write_text(self._directory / RESULT, json.dumps(marked, indent=2, allow_nan=False) + "\n")

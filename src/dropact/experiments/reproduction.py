@@ -80,7 +80,7 @@ class Reproduction:
         """The reproduction of parsed JSON.
 
         Raises:
-            ConfigError, KeyError, TypeError, AttributeError: it is not one.
+            ConfigError, KeyError, TypeError, ValueError, AttributeError: it is not one.
         """
         if not isinstance(values["recipe"], str):
             raise TypeError(f"recipe: got {values['recipe']!r}, accepted: a name")

@@ -11,10 +11,11 @@ from typing import Any
 from dropact.experiments.comparison import RUNS, Comparison, read_claim
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, RecordError
-from dropact.experiments.records import CONFIG, LOCK, METRICS, TIMING, is_finished
+from dropact.experiments.records import CONFIG, LOCK, METRICS, TIMING, has_diverged, is_finished
 from dropact.experiments.reproduction import Reproduction
 
-WAITING, RUNNING, STOPPED, FINISHED = "waiting", "running", "stopped", "finished"
+WAITING, RUNNING, STOPPED, DIVERGED, FINISHED = "waiting", "running", "stopped", "diverged", "finished"
+ENDED = (DIVERGED, FINISHED)  # nothing more will come of it unless it is asked for again
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,18 @@ class Standing:
     """One run: where it stands, the last epoch's record if there is one, and the seconds that a finished one took.
 
     `state` is "waiting" (planned, not begun), "running" (a process of this machine that lives, or one of another,
-    holds it), "stopped" (begun, held by none) or "finished".
+    holds it), "stopped" (begun, held by none), "diverged" (no longer finite when last trained) or "finished".
     """
 
     config: RunConfig
     state: str
     last: dict[str, Any] | None = None
     seconds: float | None = None
+
+    @property
+    def setting(self) -> str:
+        """What it shares with the runs it may be averaged with, to be compared."""
+        return json.dumps(self.config.setting, sort_keys=True)
 
 
 def _last_record(path: Path) -> dict[str, Any] | None:
@@ -66,7 +72,9 @@ def _standing(directory: Path, config: RunConfig) -> Standing:
         return Standing(config, FINISHED, last, _seconds(directory / TIMING))
     if not directory.is_dir():
         return Standing(config, WAITING)
-    return Standing(config, RUNNING if _is_held(directory / LOCK) else STOPPED, last)
+    if _is_held(directory / LOCK):
+        return Standing(config, RUNNING, last)
+    return Standing(config, DIVERGED if has_diverged(directory) else STOPPED, last)
 
 
 def standings(folder: Path) -> list[Standing]:
@@ -96,16 +104,16 @@ def seconds_left(found: Sequence[Standing]) -> float | None:
 
     None where none is running, or none of a kind is finished yet.
     """
-    kinds: dict[tuple[str, str], list[float]] = {}
+    kinds: dict[tuple[str, str], list[float]] = {}  # by method and setting
     for run in found:
         if run.seconds is not None:
-            kinds.setdefault((run.config.network, run.config.method), []).append(run.seconds)
+            kinds.setdefault((run.config.method, run.setting), []).append(run.seconds)
     at_once = sum(run.state == RUNNING for run in found)
     left = 0.0
     for run in found:
-        if run.state == FINISHED:
+        if run.state in ENDED:
             continue
-        took = kinds.get((run.config.network, run.config.method))
+        took = kinds.get((run.config.method, run.setting))
         if took is None or not at_once:
             return None
         done = run.last["epoch"] / run.config.epochs if run.last else 0.0

@@ -7,6 +7,7 @@ from torch import nn
 
 from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import RunConfig
+from dropact.experiments.errors import UserError
 from dropact.experiments.watch import Metrics, Watcher
 
 
@@ -40,6 +41,12 @@ class TensorBoard(Watcher):
             self._writer.add_histogram(f"weights/{name}", weights.detach().float(), epoch)
 
     def finished(self, config: RunConfig, result: dict[str, Any]) -> None:
+        self._close()
+
+    def failed(self, config: RunConfig, error: UserError) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None

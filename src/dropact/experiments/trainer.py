@@ -21,7 +21,7 @@ from dropact.experiments.average import Average
 from dropact.experiments.batches import Batches, Normalisation, part_of
 from dropact.experiments.config import CUDA_GRAPHS, RunConfig
 from dropact.experiments.data import Dataset
-from dropact.experiments.errors import ConfigError, TrainingError
+from dropact.experiments.errors import ConfigError, DivergedError
 from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_compiler, check_fusion, keep_freed_memory
 from dropact.experiments.methods import apply_to_network
 from dropact.experiments.models import build_network
@@ -62,6 +62,14 @@ def _sample(config: RunConfig, data: Dataset) -> tuple[Tensor, Tensor]:
     """The first images of the training part, none augmented, normalised among themselves."""
     part = part_of(data.x_train[:SAMPLED], data.y_train[:SAMPLED], config)
     return Normalisation.of(part.images)(part.images), part.labels.long()
+
+
+def set_masks_on_device(state: Tensor, device: torch.device, otherwise: int) -> None:
+    """Has the CUDA generator go on from `state`; from the seed `otherwise` where that is of a CPU, and so empty."""
+    if state.numel():
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.cuda.manual_seed(otherwise)
 
 
 class Trainer:
@@ -211,7 +219,7 @@ class Trainer:
         """The steps that are left of this epoch.
 
         Raises:
-            TrainingError: the loss of a step is not finite.
+            DivergedError: the loss of a step is not finite.
         """
         for images, labels in self.batches.epoch(len(self.metrics), first=len(self._losses)):
             self.step(images, labels)
@@ -223,26 +231,27 @@ class Trainer:
         """That the losses of the last `recent` steps, or of the epoch, are finite.
 
         Raises:
-            TrainingError: naming the step and the config.
+            DivergedError: naming the step and the config.
         """
         summed = torch.stack(self._losses[-recent:])
         if summed.isfinite().all():
             return
         step = self.steps - len(summed) + int((~summed.isfinite()).nonzero()[0])
-        self._stop(f"the loss of step {step} is not finite")
+        self._stop(f"the loss of step {step} is not finite", step)
 
     def check_weights(self) -> None:
         """That the weights are finite, as a checkpoint of any others is no good.
 
         Raises:
-            TrainingError: naming the step and the config.
+            DivergedError: naming the step and the config.
         """
         if not nn.utils.get_total_norm(list(self.network.parameters())).isfinite():
-            self._stop(f"the weights after step {self.steps - 1} are not finite")
+            self._stop(f"the weights after step {self.steps - 1} are not finite", self.steps - 1)
 
-    def _stop(self, what: str) -> None:
+    def _stop(self, what: str, step: int) -> None:
         settings = ", ".join(f"{name}={value}" for name, value in asdict(self.config).items())
-        raise TrainingError(f"{what}; try a smaller lr (config: {settings})")
+        sentence = f"{what}; try a smaller lr (config: {settings})"
+        raise DivergedError(sentence, step, 1 + step // self.batches.per_epoch)
 
     @contextmanager
     def recalibrated(self) -> Iterator[None]:
@@ -294,10 +303,11 @@ class Trainer:
         self._optimiser.load_state_dict(state["optimiser"])
         self._losses = list(state["losses"].to(self.device))
         self._errors = list(state["errors"].to(self.device))
+        self.metrics = json.loads(state["metrics"])
         torch.set_rng_state(state["masks"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["masks_on_device"], self.device)
-        self.metrics = json.loads(state["metrics"])
+            masks = derived_seed(self.config.seed, "masks", self.steps)
+            set_masks_on_device(state["masks_on_device"], self.device, masks)
         if self.config.recorded:
             self.readings = json.loads(state["readings"])
         self.seconds = list(state["seconds"])

@@ -1,7 +1,7 @@
 """Committed runs trained once more: whether the same config, data and code still give the same bits."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ class Verdict:
     Attributes:
         same: whether every metric of every epoch is the same, to the last bit.
         errors: the test error of the last epoch as recorded and as found now, in percent.
-        allowed: how far apart these may be where the environment is another one; None where too few seeds tell.
-        differing: what of the environment is another, with both values.
+        allowed: how far apart these may be where the environment is another one; None where the seeds do not tell.
+        differing: what of the environment is another, with both values; that of an earlier part of the run counts too.
     """
 
     key: str
@@ -55,7 +55,9 @@ class Verdict:
             return f"{self.key}: OTHER BITS in the same environment, {moved}"
         where = ", ".join(f"{name} {before} → {now}" for name, (before, now) in self.differing.items())
         if self.allowed is None:
-            return f"{self.key}: other bits ({where}), {moved}; too few seeds to say how far apart is too far"
+            return (
+                f"{self.key}: other bits ({where}), {moved}; too few seeds, or all alike: no telling how far is too far"
+            )
         verdict = "within" if self.holds else "OUTSIDE"
         return f"{self.key}: other bits ({where}), {moved}: {verdict} ± {self.allowed:.2f} points"
 
@@ -80,7 +82,7 @@ def tolerance(run: Run, runs: Sequence[Run]) -> float | None:
     """How far two runs of one config may lie apart in test error, in points, in 999 of 1,000 cases.
 
     Two independent results of normal spread σ differ by √2 σ; σ is estimated from the seeds of the same method and
-    setting, n of them, hence t of n − 1 degrees of freedom.
+    setting, n of them, hence t of n − 1 degrees of freedom. None where there is one, or all came out alike.
     """
     from scipy import stats
 
@@ -91,9 +93,24 @@ def tolerance(run: Run, runs: Sequence[Run]) -> float | None:
         == (run.config.method, run.config.options, run.config.setting)
     ]
     sd = summarise(alike).sd
-    if sd is None:
+    if not sd:
         return None
     return float(stats.t.isf(FALSE_ALARM / 2, len(alike) - 1)) * math.sqrt(2) * sd
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What may give other bits, with both values."""
+    found = {
+        name: (before.get(name), now.get(name))
+        for name in dict.fromkeys([*before, *now])
+        if name not in (*_IRRELEVANT, "packages") and before.get(name) != now.get(name)
+    }
+    versions, others = before["packages"], now["packages"]
+    for package in dict.fromkeys([*versions, *others]):
+        # Data and training go through these alone.
+        if package in ("dropact", "torch", "numpy", "torchvision") and versions.get(package) != others.get(package):
+            found[package] = (versions.get(package), others.get(package))
+    return found
 
 
 def verify(run: Run, folder: Path, data: Dataset, out: Path, watcher: Watcher, command: str) -> Verdict:
@@ -112,16 +129,12 @@ def verify(run: Run, folder: Path, data: Dataset, out: Path, watcher: Watcher, c
     torch.set_num_threads(before["threads"])
     run_grid([run.config], out, data, watcher, command, device=before["device"])
     now = describe(data, command, before["device"])
-    differing = {
-        name: (before.get(name), now.get(name))
-        for name in dict.fromkeys([*before, *now])
-        if name not in (*_IRRELEVANT, "packages") and before.get(name) != now.get(name)
-    }
-    versions, others = before["packages"], now["packages"]
-    for package in dict.fromkeys([*versions, *others]):
-        # Data and training go through these alone.
-        if package in ("dropact", "torch", "numpy", "torchvision") and versions.get(package) != others.get(package):
-            differing[package] = (versions.get(package), others.get(package))
+    differing = _differing(before, now)
+    for earlier in before.get("before", ()):  # that of a run which was stopped and went on elsewhere
+        of_part = {
+            f"{name} of a part": values for name, values in _differing(earlier, now).items() if name not in differing
+        }
+        differing |= of_part
     found = read_run(out / RUNS / run.config.key)
     texts = [(place / RUNS / run.config.key / METRICS).read_bytes() for place in (folder, out)]
     errors = run.result["test_error"], found.result["test_error"]

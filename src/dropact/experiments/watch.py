@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from dropact.experiments.config import RunConfig
+from dropact.experiments.errors import UserError
 
 Metrics = dict[str, Any]
 
@@ -33,6 +34,9 @@ class Watcher:
 
     def finished(self, config: RunConfig, result: dict[str, Any]) -> None:
         """The run is finished and kept."""
+
+    def failed(self, config: RunConfig, error: UserError) -> None:
+        """The run is given up, and others go on."""
 
 
 class Watchers(Watcher):
@@ -68,3 +72,7 @@ class Watchers(Watcher):
     def finished(self, config: RunConfig, result: dict[str, Any]) -> None:
         for watcher in self._watchers:
             watcher.finished(config, result)
+
+    def failed(self, config: RunConfig, error: UserError) -> None:
+        for watcher in self._watchers:
+            watcher.failed(config, error)

@@ -1,14 +1,14 @@
 """Profiles of survival rates at equal budgets: each against the uniform one on the same seeds, and a picture."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dropact.experiments.statistics import ALPHA, Summary, holm, paired_difference
 from dropact.report.figures import COLOURS, DASHES, MARKERS, new_figure
 from dropact.report.grids import Grid
 from dropact.report.svg import INK, SETTINGS, render
 from dropact.report.tables import BASELINE, Row, Table
-from dropact.report.words import mean_and_interval, probability, signed_interval
+from dropact.report.words import mean_and_interval, paired, probability
 
 # Their option is the budget.
 PROFILES = {
@@ -26,12 +26,22 @@ CAPTION = (
 
 @dataclass(frozen=True)
 class Against:
-    """A profile at a budget, against uniform rates at the same."""
+    """A profile at a budget, against uniform rates at the same.
+
+    Attributes:
+        uniform: the test error of these, over all their seeds.
+    """
 
     budget: float
     profile: str
+    uniform: Summary
     difference: Summary
     corrected: float | None
+
+    @property
+    def shown(self) -> str:
+        """The difference with its interval, and the number of pairs where it is not that of the uniform runs."""
+        return paired(self.difference, self.uniform.n)
 
 
 def profiles(table: Table) -> dict[str, dict[float, Row]]:
@@ -59,10 +69,10 @@ def against_uniform(table: Table) -> list[Against]:
             if budget in uniform:
                 difference = paired_difference(_errors(row), _errors(uniform[budget]))
                 if difference is not None:
-                    pairs.append(Against(budget, method, difference, None))
+                    pairs.append(Against(budget, method, uniform[budget].test, difference, None))
     tested = [pair for pair in pairs if pair.difference.p_value is not None]
     corrected = dict(zip(map(id, tested), holm([p.difference.p_value or 0.0 for p in tested]), strict=True))
-    return [Against(pair.budget, pair.profile, pair.difference, corrected.get(id(pair))) for pair in pairs]
+    return [replace(pair, corrected=corrected.get(id(pair))) for pair in pairs]
 
 
 def grid(table: Table) -> Grid | None:
@@ -84,7 +94,7 @@ def grid(table: Table) -> Grid | None:
             if pair is None or other is None:
                 line += ["–", "–", "–"]
             else:
-                line += [mean_and_interval(other.test), signed_interval(pair.difference), probability(pair.corrected)]
+                line += [mean_and_interval(other.test), pair.shown, probability(pair.corrected)]
         lines.append(line)
     return Grid(headings, lines)
 
@@ -100,7 +110,7 @@ def sentences(table: Table) -> list[str]:
             verdict = "lower" if pair.difference.mean < 0 else "higher"
         else:
             verdict = f"no difference shown (detectable {pair.difference.detectable:.2f})"
-        said.append(f"Budget {pair.budget:g}, {name} − uniform: {signed_interval(pair.difference)} points, {verdict}.")
+        said.append(f"Budget {pair.budget:g}, {name} − uniform: {pair.shown} points, {verdict}.")
     return said
 
 

@@ -9,15 +9,17 @@ from typing import Any
 from dropact.experiments.comparison import RUNS, Comparison, read_claim
 from dropact.experiments.config import RunConfig, schedule_mark
 from dropact.experiments.convergence import RULE, WINDOW, epochs_to_converge
-from dropact.experiments.errors import RecordError
-from dropact.experiments.grid import finished_runs
+from dropact.experiments.errors import NoRunsError, RecordError
+from dropact.experiments.grid import diverged_runs, finished_runs
 from dropact.experiments.methods import label, parts_of, rank
-from dropact.experiments.records import Run
+from dropact.experiments.records import Diverged, Run
 from dropact.experiments.reproduction import Reproduction
 from dropact.experiments.statistics import Summary, holm, paired_difference, summarise
 from dropact.report.paper import Paper
 from dropact.report.tables import BASELINE, Report, Row, Table, seed_ranges
+from dropact.report.words import differing, told_apart
 
+TITLED = ("dataset", "network", "epochs", "full_epochs")  # fields that the title of a table says
 RECOMPUTED = (
     "BatchNorm recomputed: the same weights, with BatchNorm's statistics taken anew from the training images with the "
     "activations of evaluation; in brackets the paired difference to the test error, with its 95 % interval."
@@ -167,30 +169,25 @@ def _table(runs: Sequence[Run], paper: Paper | None) -> Table:
 
 
 def _environment_notes(environments: Sequence[Mapping[str, Any]]) -> list[str]:
+    first = environments[0]
     fields = [
-        field
-        for field in environments[0]
-        if field != "command" and any(other.get(field) != environments[0][field] for other in environments)
+        {"before": "environment of an earlier part"}.get(field, field)
+        for field in dict.fromkeys(field for made in environments for field in made)
+        if field != "command" and any(made.get(field) != first.get(field) for made in environments)
     ]
     return (
         [f"The runs were not all made in the same environment: they differ in {', '.join(fields)}."] if fields else []
     )
 
 
-def _differing(tables: Sequence[Table]) -> list[str]:
-    """The fields of the setting that are not the same in all tables."""
-    first = tables[0].setting
-    return [field for field, value in first.items() if any(table.setting[field] != value for table in tables)]
-
-
 def _told_apart(tables: Sequence[Table]) -> list[Table]:
     """The tables with what tells them apart in their titles, as far as these do not say it already."""
-    fields = [field for field in _differing(tables) if field not in ("dataset", "network", "epochs", "full_epochs")]
+    fields = [field for field in _differing(tables) if field not in TITLED]
+    return [replace(table, apart=told_apart(table.setting, fields)) for table in tables]
 
-    def said(field: str, value: Any) -> str:
-        return f"{field.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
 
-    return [replace(table, apart=", ".join(said(field, table.setting[field]) for field in fields)) for table in tables]
+def _differing(tables: Sequence[Table]) -> list[str]:
+    return differing([table.setting for table in tables])
 
 
 def _setting_notes(tables: Sequence[Table]) -> list[str]:
@@ -202,19 +199,37 @@ def _setting_notes(tables: Sequence[Table]) -> list[str]:
     ]
 
 
+def _diverged_notes(lost: Sequence[Diverged], runs: Sequence[Run]) -> list[str]:
+    """Which runs are missing from every mean because they diverged; named by the setting where there are several."""
+    if not lost:
+        return []
+    fields = differing([run.config.setting for run in lost] + [run.config.setting for run in runs])
+    seeds: dict[str, list[int]] = {}
+    for run in lost:
+        where = ", ".join(filter(None, (_label(run.config), told_apart(run.config.setting, fields))))
+        seeds.setdefault(where, []).append(run.config.seed)
+    listed = "; ".join(f"{where}, seed{'s' * (len(of) > 1)} {seed_ranges(of)}" for where, of in seeds.items())
+    return [
+        f"{len(lost)} of {len(lost) + len(runs)} runs diverged, with a loss or weights that are no longer finite, and "
+        f"have no result: {listed}. Means and differences are over the others, and say nothing of how often it happens."
+    ]
+
+
 def collect(folder: Path) -> Report:
     """The report of the finished runs in `folder`/runs.
 
     Raises:
-        RecordError: no such folder, no finished run in it, or a damaged file.
+        NoRunsError: no run in it is finished.
+        RecordError: no such folder, or a damaged file.
     """
     if not folder.is_dir():
         raise RecordError(f"{folder}: {'a file' if folder.exists() else 'not there'}, accepted: a folder of runs")
     comparison, reproduction = read_claim(Comparison, folder), read_claim(Reproduction, folder)
     paper = Paper.of(reproduction, folder) if reproduction else None
-    runs = finished_runs(folder)
+    runs, lost = finished_runs(folder), diverged_runs(folder)
     if not runs:
-        raise RecordError(f"{folder}: no finished run in {folder / RUNS}")
+        ended = f", {len(lost)} diverged" if lost else ""
+        raise NoRunsError(f"{folder}: no finished run in {folder / RUNS}{ended}")
     by_setting: dict[str, list[Run]] = {}
     for run in runs:
         by_setting.setdefault(json.dumps(run.config.setting, sort_keys=True), []).append(run)
@@ -230,9 +245,10 @@ def collect(folder: Path) -> Report:
     notes = [f"Paper: {paper.recipe.source}.", *paper.recipe.notes] if paper else _setting_notes(tables)
     notes += [f"Data: {note}." for note in dict.fromkeys(made.get("data_note") for made in environments) if note]
     notes += _environment_notes(environments)
+    notes += _diverged_notes(lost, runs)
     claim = comparison or reproduction
     if claim is not None:
-        keys = {run.config.key for run in runs}
+        keys = {run.config.key for run in runs} | {run.config.key for run in lost}
         planned = claim.configs()
         missing = sum(config.key not in keys for config in planned)
         if missing:

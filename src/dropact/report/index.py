@@ -9,6 +9,7 @@ from typing import Any
 
 from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import schedule_mark
+from dropact.experiments.errors import NoRunsError
 from dropact.experiments.recipes import figure3
 from dropact.report import budgets, figure6
 from dropact.report.collect import collect
@@ -20,12 +21,16 @@ from dropact.report.verdicts import OVERVIEW, overview
 from dropact.report.words import LEGEND, reading
 
 PAGE = "index.html"
+UNFINISHED = "No finished run yet"
 SUBTITLE = "Drop-Activation against ReLU"
 
 
 @dataclass(frozen=True)
 class Study:
-    """One folder of runs: the sentences about each of its tables, under their titles; two regressions have none."""
+    """One folder of runs: the sentences about each of its tables, under their titles; two regressions have none.
+
+    A folder without a finished run has no parts, and no report of its own.
+    """
 
     name: str
     title: str
@@ -43,7 +48,10 @@ class Study:
         if (folder / figure3.FILE).is_file():
             found = read_study(folder)
             return cls(folder.name, TITLE, {SUBTITLE: found.sentences()})
-        report = collect(folder)
+        try:
+            report = collect(folder)
+        except NoRunsError:
+            return cls(folder.name, UNFINISHED, {})
         parts: dict[str, Sequence[str]] = {}
         for table in report.tables:
             mark = schedule_mark(table.setting)
@@ -84,15 +92,18 @@ def _environment(record: Any) -> Mapping[str, Any]:
     """What a record was made with; of several, what began it."""
     if not isinstance(record, dict):
         return {}
-    several = record.get("environments") or [record]
-    return record.get("environment") or several[0]
+    several = record.get("environments")
+    first = several[0] if isinstance(several, list) and several else record
+    found = record.get("environment") or first
+    return found if isinstance(found, dict) else {}
 
 
 def _made(environment: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    versions = environment.get("packages") or {}
+    versions = environment.get("packages")
+    versions = versions if isinstance(versions, dict) else {}
     on = environment.get("accelerator") or environment.get("processor") or "not recorded"
     torch = f", torch {versions['torch']}" if versions.get("torch") else ""
-    revision = environment.get("git_revision") or "not recorded"
+    revision = str(environment.get("git_revision") or "not recorded")
     return environment.get("command") or "not recorded", revision[:12], f"{on}{torch}"
 
 
@@ -106,7 +117,9 @@ def index(folder: Path) -> str:
     glance = overview({study.name: study.tables for study in studies})
     body = f"<section>\n<h2>At a glance</h2>\n{html_table(glance, OVERVIEW)}</section>\n" if glance.rows else ""
     for study in studies:
-        body += f'<section>\n<h2><a href="{escape(study.name)}/report.html">{escape(study.name)}</a></h2>\n'
+        name = escape(study.name)
+        link = f'<a href="{name}/report.html">{name}</a>' if study.parts else name
+        body += f"<section>\n<h2>{link}</h2>\n"
         body += f"<p>{escape(study.title)}</p>\n"
         for title, sentences in study.parts.items():
             body += f"<h3>{escape(title)}</h3>\n{bullets(sentences)}"

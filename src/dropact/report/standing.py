@@ -1,48 +1,63 @@
-"""The runs of a folder as a grid that grows: one line per network and method."""
+"""The runs of a folder as a grid that grows: one line per setting and method."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dropact.experiments.methods import label
-from dropact.experiments.standing import FINISHED, RUNNING, STOPPED, Standing, seconds_left
+from dropact.experiments.standing import DIVERGED, FINISHED, RUNNING, STOPPED, Standing, seconds_left
 from dropact.experiments.statistics import summarise
 from dropact.report.grids import Grid
-from dropact.report.words import mean_and_interval
+from dropact.report.words import differing, mean_and_interval, told_apart
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def _name(run: Standing) -> tuple[str, str]:
+def _name(run: Standing) -> str:
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in run.config.options.items())
-    return run.config.network, label(run.config.method, run.config.network) + (f" ({numbers})" if numbers else "")
+    return label(run.config.method, run.config.network) + (f" ({numbers})" if numbers else "")
+
+
+def _where(found: Sequence[Standing]) -> dict[str, str]:
+    """By setting the network, and what tells it from other settings of that network."""
+    networks: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for run in found:
+        networks.setdefault(run.config.network, {})[run.setting] = run.config.setting
+    names = {}
+    for network, settings in networks.items():
+        fields = differing(list(settings.values()))
+        for key, setting in settings.items():
+            names[key] = ", ".join(filter(None, (network, told_apart(setting, fields))))
+    return names
 
 
 def _at(run: Standing) -> str:
     epoch = f"epoch {run.last['epoch']} of {run.config.epochs}, {run.last['test_error']:.2f} %" if run.last else "begun"
-    return f"seed {run.config.seed}: {epoch}" + (", stopped" if run.state == STOPPED else "")
+    return f"seed {run.config.seed}: {epoch}" + ("" if run.state == RUNNING else f", {run.state}")
 
 
 def grid(found: Sequence[Standing]) -> Grid:
     """What is finished, with its mean so far, and what is at hand."""
+    where = _where(found)
     lines: dict[tuple[str, str], list[Standing]] = {}
     for run in found:
-        lines.setdefault(_name(run), []).append(run)
+        lines.setdefault((run.setting, _name(run)), []).append(run)
     rows = []
-    for (network, method), runs in lines.items():
+    for (setting, method), runs in lines.items():
         errors = [run.last["test_error"] for run in runs if run.state == FINISHED and run.last]
-        at_hand = "; ".join(_at(run) for run in runs if run.state in (RUNNING, STOPPED))
+        at_hand = "; ".join(_at(run) for run in runs if run.state in (RUNNING, STOPPED, DIVERGED))
         mean = mean_and_interval(summarise(errors)) if errors else "–"
-        rows.append((method, network, f"{len(errors)} of {len(runs)}", mean, at_hand))
+        rows.append((method, where[setting], f"{len(errors)} of {len(runs)}", mean, at_hand))
     return Grid(("Method", "Network", "Finished", "Test error so far (%)", "At hand"), rows)
 
 
 def sentence(found: Sequence[Standing]) -> str:
     """All of it in one line, with the time that is left where it can be told."""
-    done, running = (sum(run.state == state for run in found) for state in (FINISHED, RUNNING))
+    done, running, diverged = (sum(run.state == state for run in found) for state in (FINISHED, RUNNING, DIVERGED))
     left = seconds_left(found)
     rest = "" if left is None else f", about {_duration(left)} left"
-    return f"{done} of {len(found)} runs finished, {running} running{rest}"
+    lost = f", {diverged} diverged" if diverged else ""
+    return f"{done} of {len(found)} runs finished, {running} running{lost}{rest}"
 
 
 def _duration(seconds: float) -> str:

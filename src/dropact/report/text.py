@@ -10,6 +10,9 @@ from dropact.report import budgets, figure6, grids
 from dropact.report.tables import Report, Row, Table, seed_ranges
 from dropact.report.words import LEGEND, all_seeds, setting_sentence
 
+FIRST = ("dataset", "network", "epochs", "full_epochs")  # fields of the setting; the others end the line
+COLUMNS = {"schedule": "lr_schedule"}  # what a field is called where its name is another column's
+
 
 def markdown_table(grid: grids.Grid) -> str:
     aligned = "|".join("---" if words else "---:" for words in grid.in_words)
@@ -43,11 +46,15 @@ def _numbers(name: str, summary: Summary | None) -> dict[str, object]:
     return dict(zip((f"{name}_{part}" for part in ("n", "mean", "sd", "low", "high")), values, strict=True))
 
 
+def _value(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
 def _record(table: Table, row: Row) -> dict[str, object]:
     options = next(iter(row.runs.values())).config.options
     return {
         "row": table.label,
-        **{field: table.setting[field] for field in ("dataset", "network", "epochs", "full_epochs")},
+        **{field: table.setting[field] for field in FIRST},
         "schedule": schedule_mark(table.setting) or "full",
         "method": row.method,
         "options": " ".join(f"{name}={value!r}" for name, value in options.items()),
@@ -66,6 +73,7 @@ def _record(table: Table, row: Row) -> dict[str, object]:
         **_numbers("recalibrated_difference", row.recalibrated_difference),
         **_numbers("epochs_to_converge", row.converged),
         "paper_epochs_to_converge": row.printed.epochs[0] if row.printed and row.printed.epochs else None,
+        **{COLUMNS.get(field, field): _value(value) for field, value in table.setting.items() if field not in FIRST},
     }
 
 

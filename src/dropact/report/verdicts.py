@@ -49,23 +49,21 @@ class Comparison:
 def comparisons(table: Table) -> list[Comparison]:
     """With the baseline, or a combination with itself without its last part; profiles of survival rates with uniform
     ones at the same budget instead, where the table has them."""
-    if pairs := budgets.against_uniform(table):
-        uniform = budgets.profiles(table)[budgets.UNIFORM]
-        return [
-            Comparison(
-                pair.profile,
-                f"survival rates {budgets.PROFILES[pair.profile][1]} against uniform, budget {pair.budget:g}",
-                uniform[pair.budget].test,
-                pair.difference,
-                pair.corrected,
-            )
-            for pair in sorted(pairs, key=lambda pair: (pair.profile, pair.budget))
-        ]
+    pairs = budgets.against_uniform(table)
     tests = {row.label: row.test for row in table.rows}
     return [
+        Comparison(
+            pair.profile,
+            f"survival rates {budgets.PROFILES[pair.profile][1]} against uniform, budget {pair.budget:g}",
+            pair.uniform,
+            pair.difference,
+            pair.corrected,
+        )
+        for pair in sorted(pairs, key=lambda pair: (pair.profile, pair.budget))
+    ] + [
         Comparison(row.method, row.label, tests[row.reference], row.difference, row.corrected)
         for row in table.rows
-        if row.difference is not None and row.reference in tests
+        if row.difference is not None and row.reference in tests and not (pairs and row.method in budgets.PROFILES)
     ]
 
 

@@ -78,12 +78,15 @@ def recalibrated(row: Row) -> str:
     return f"{mean_and_interval(row.recalibrated)} ({signed_interval(row.recalibrated_difference)})"
 
 
+def paired(found: Summary, n: int) -> str:
+    """As `signed_interval`, with the number of pairs where it is not the `n` that stands beside it."""
+    text = signed_interval(found)
+    return text if found.n == n else f"{text} (n = {found.n})"
+
+
 def difference(row: Row) -> str:
-    """As `signed_interval`, with n where it is not the row's own; a dash for the baseline."""
-    if row.difference is None:
-        return "–"
-    text = signed_interval(row.difference)
-    return text if row.difference.n == row.test.n else f"{text} (n = {row.difference.n})"
+    """As `paired`, beside the row's own n; a dash for the baseline."""
+    return "–" if row.difference is None else paired(row.difference, row.test.n)
 
 
 def probability(value: float | None) -> str:
@@ -133,6 +136,14 @@ def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
 
 
+def _microbatches(setting: Mapping[str, Any]) -> list[str]:
+    if setting.get("microbatches", 1) == 1:
+        return []
+    masks = "the same masks in all" if setting["shared_masks"] else "masks of its own in each"
+    norm = "all of them" if setting["sync_batchnorm"] else "each"
+    return [f"in {setting['microbatches']} microbatches with {masks} and BatchNorm's statistics over {norm}"]
+
+
 def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
     """The optimiser and the rest of a setting in one line; what is switched off is left out."""
     rate = {"constant": "constant", "one-cycle": "one cycle"}.get(setting["schedule"])
@@ -142,6 +153,7 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
     parts = [
         f"{mark.capitalize() or count(epochs, 'epoch')} of SGD on the {setting['train_on']} part",
         f"batch {setting['batch_size']}",
+        *_microbatches(setting),
         f"learning rate {setting['lr']:g} ({rate})",
         f"{'Nesterov ' if setting['nesterov'] else ''}momentum {setting['momentum']:g}",
         f"weight decay {setting['weight_decay']:g}",
@@ -156,6 +168,22 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
         f"{', with fuse_' if setting.get('fused') else ''}",
     ]
     return f"{', '.join(filter(None, parts))}; seeds {seed_ranges(seeds)}."
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fields that are not the same in all settings."""
+    first = settings[0]
+    return [field for field, value in first.items() if any(setting[field] != value for setting in settings)]
+
+
+def told_apart(setting: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """What a setting has in the fields that tell it from others.
+
+    >>> told_apart({"lr": 0.05, "batch_size": 32, "full_epochs": None}, ["lr", "batch_size", "full_epochs"])
+    'lr 0.05, batch size 32'
+    """
+    values = {field.replace("_", " "): setting[field] for field in fields if setting[field] is not None}
+    return ", ".join(f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in values.items())
 
 
 def all_seeds(table: Table) -> list[int]:

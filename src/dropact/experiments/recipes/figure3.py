@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropact.experiments.comparison import check_folder
+from dropact.experiments.comparison import LOCK, check_folder
 from dropact.experiments.environment import PACKAGES, git_revision, machine
 from dropact.experiments.errors import RecordError
 from dropact.experiments.files import write_text
+from dropact.experiments.lock import held
 from dropact.experiments.records import parse_object
 from dropact.experiments.seeds import derived_seed
 from dropact.methods import DropActivation
@@ -82,7 +83,8 @@ def run(
 ) -> None:
     """Trains both methods on both functions under every seed, and keeps the errors in `out`/figure3.json.
 
-    Seeds that are there already are not trained again; after each the file is written, complete.
+    Seeds that are there already are not trained again; after each the file is written, complete. Several processes may
+    add to one file.
 
     Args:
         command: how to make the file again, for the record.
@@ -93,24 +95,29 @@ def run(
     """
     study = Study() if study is None else study
     check_folder(out)
-    path = out / FILE
-    record: dict[str, Any] = {"study": _json(study), "environments": [], "seeds": {}, "shown": None}
-    if path.exists():
-        record = read(out)
-        if record["study"] != _json(study):
-            raise RecordError(f"{path}: holds another study, {record['study']}; choose another --out")
     environment = {"command": command, "git_revision": git_revision(), **machine(PACKAGES), "device": "cpu"}
     for seed in seeds:
-        if str(seed) not in record["seeds"]:
-            if environment not in record["environments"]:
-                record["environments"].append(environment)
+        if str(seed) not in _held(out, study)["seeds"]:
             results, curves = one_seed(study, seed)
-            record["seeds"][str(seed)] = results
-            if record["shown"] is None:
-                record["shown"] = {"seed": seed, "functions": curves}
             out.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(record, allow_nan=False) + "\n")
+            with held(out / LOCK, "the study", patience=10.0):
+                record = _held(out, study)  # with what another process has added since
+                if environment not in record["environments"]:
+                    record["environments"].append(environment)
+                record["seeds"].setdefault(str(seed), results)
+                record["shown"] = record["shown"] or {"seed": seed, "functions": curves}
+                write_text(out / FILE, json.dumps(record, allow_nan=False) + "\n")
         done(seed)
+
+
+def _held(out: Path, study: Study) -> dict[str, Any]:
+    """What the folder holds of the study."""
+    if not (out / FILE).exists():
+        return {"study": _json(study), "environments": [], "seeds": {}, "shown": None}
+    record = read(out)
+    if record["study"] != _json(study):
+        raise RecordError(f"{out / FILE}: holds another study, {record['study']}; choose another --out")
+    return record
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -125,16 +132,27 @@ def read(folder: Path) -> dict[str, Any]:
         record = parse_object(path.read_text(encoding="utf-8"), path)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
-    steps = [str(step) for step in record.get("study", {}).get("steps", ())]
-    whole = bool(record.get("seeds")) and isinstance(record.get("shown"), dict) and bool(steps)
-    for results in record.get("seeds", {}).values():
-        for function in FUNCTIONS:
-            for method in METHODS:
-                errors = results.get(function, {}).get(method, {})
-                whole &= list(errors) == steps and all({"train", "test"} <= e.keys() for e in errors.values())
+    except UnicodeDecodeError:
+        raise RecordError(f"{path}: damaged, not text") from None
+    try:
+        whole = _is_whole(record)
+    except (AttributeError, KeyError, TypeError, ValueError):  # something that is a list, or a number, is not
+        whole = False
     if not whole:
         raise RecordError(f"{path}: damaged, it lacks seeds or some of their errors")
     return record
+
+
+def _is_whole(record: Mapping[str, Any]) -> bool:
+    steps = [str(step) for step in record["study"]["steps"]]
+    whole = bool(steps) and bool(record["environments"]) and record["shown"]["functions"].keys() >= FUNCTIONS.keys()
+    for seed, results in record["seeds"].items():
+        for function in FUNCTIONS:
+            for method in METHODS:
+                errors = results[function][method]
+                whole &= list(errors) == steps and all({"train", "test"} <= e.keys() for e in errors.values())
+        whole &= int(seed) >= 0
+    return whole and bool(record["seeds"])
 
 
 def one_seed(study: Study, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -19,8 +19,8 @@ from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset, load_dataset
 from dropact.experiments.environment import describe
-from dropact.experiments.errors import RecordError, TrainingError, UserError
-from dropact.experiments.grid import check_finished, train_run
+from dropact.experiments.errors import RecordError, UserError
+from dropact.experiments.grid import check_finished, raise_failed, train_run
 from dropact.experiments.lock import held
 from dropact.experiments.records import read_run
 from dropact.experiments.tensorboard import TensorBoard
@@ -109,7 +109,7 @@ def spread_grid(
 
     Raises:
         RecordError: a finished run is damaged, or another process spreads the grid already; it is named.
-        TrainingError: some runs could not be trained, when all others are.
+        TrainingError: some runs could not be trained, when all others are; of a single run its own error.
     """
     done = check_finished(configs, folder)
     left = []
@@ -124,9 +124,9 @@ def spread_grid(
         for config, outcome in over(job, left):
             if isinstance(outcome, UserError):
                 failed.append(outcome)
+                watcher.failed(config, outcome)
                 continue
             for words in outcome.warned:
                 warnings.warn(words, CheckpointWarning, stacklevel=2)
             watcher.finished(config, outcome.result)
-    if failed:
-        raise TrainingError(f"{len(failed)} of {len(left)} runs could not be trained; the first: {failed[0]}")
+    raise_failed(failed, len(left))

@@ -1,0 +1,44 @@
+"""The scripts of `benchmarks/` on what they are asked for; nothing is measured."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dropact.experiments.data import Dataset
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_steps_that_an_epoch_does_not_have_are_refused(monkeypatch, capsys, steps):
+    throughput = script("throughput")
+    images, labels = torch.zeros(10 * throughput.BATCH, 1, 1), torch.zeros(10 * throughput.BATCH)
+    data = Dataset("cifar10", 10, *[images, labels] * 3)
+    monkeypatch.setattr(throughput, "images_of", lambda noise: data)
+    with pytest.raises(SystemExit):
+        throughput.main(["--steps", str(steps)])
+    # 10 batches, less 2 untimed and 4 that the workers have made ahead
+    assert f"--steps: got {steps}, accepted: from 1 to 4" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_record_is_made(monkeypatch, tmp_path):
+    pytest.importorskip("torchvision")
+    conversion = script("conversion")
+    for name in ("resnet50", "inception_v3"):
+        monkeypatch.setattr(conversion, name, lambda **_: torch.nn.Sequential(torch.nn.ReLU()))
+    monkeypatch.setattr(conversion, "table", lambda title, contestants, rounds: {"title": title})
+    monkeypatch.setattr(conversion, "conversion", lambda build, size: {})
+    monkeypatch.setattr(conversion, "step", lambda model: None)
+    path = tmp_path / "made" / "here" / "record.json"
+    conversion.main(["--json", str(path)])
+    assert len(json.loads(path.read_text())["tables"]) == 4
