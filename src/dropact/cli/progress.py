@@ -116,4 +116,5 @@ class Bars(Watcher):
 
     def failed(self, config: RunConfig, error: UserError) -> None:
         self._advance()
-        self._say(f"[{self._done}/{self._total}] {self._name(config)}: given up, {str(error).partition(';')[0]}")
+        if self._total > 1:  # of one alone the command's own error says it
+            self._say(f"[{self._done}/{self._total}] {self._name(config)}: given up, {str(error).partition(';')[0]}")
