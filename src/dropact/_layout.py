@@ -15,7 +15,17 @@ def storage_order(x: Tensor) -> list[int]:
     if x.is_contiguous():
         return list(range(x.dim()))
     strides = empty_like(x).stride()
-    return sorted(range(x.dim()), key=lambda d: (strides[d], x.shape[d]), reverse=True)
+    order: list[int] = []
+    for d in range(x.dim()):  # `sorted` needs keys that a compiler knows: here it may ask, and guards the answer
+        place = len(order)
+        while place and _is_slower(strides[d], x.shape[d], strides[order[place - 1]], x.shape[order[place - 1]]):
+            place -= 1
+        order.insert(place, d)
+    return order
+
+
+def _is_slower(stride: int, size: int, other_stride: int, other_size: int) -> bool:
+    return size > other_size if stride == other_stride else stride > other_stride
 
 
 def inverse(order: list[int]) -> list[int]:

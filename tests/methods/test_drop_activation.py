@@ -182,3 +182,20 @@ def test_a_number_in_no_dimension_keeps_its_dtype_whatever_the_rate_is():
         y = drop_activation(x, rate, activation, training=False)
         assert y.dtype == torch.float32
         assert y.item() == pytest.approx(evaluated, rel=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_compiled_code_for_any_size_draws_the_masks_of_eager_mode(activation):
+    """The order of memory of channels_last is asked of sizes and strides that the compiler does not know."""
+    torch._dynamo.reset()
+    layer = DropActivation(0.3, activation)
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True)
+    for size in ((8, 3, 16, 16), (5, 3, 8, 12)):
+        x = torch.randn(size).to(memory_format=torch.channels_last).requires_grad_()
+        results = []
+        for forward in (layer, compiled):
+            torch.manual_seed(1)
+            y = forward(x)
+            results.append((y.detach(), *torch.autograd.grad(y.square().sum(), x)))
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
