@@ -135,7 +135,12 @@ def simplest(module: Activation) -> Activation:
 
 
 def stock(activation: Activation, inplace: bool = False) -> nn.Module:
-    """``activation`` as a module that needs nothing of dropact, and writes into its input if ``inplace``."""
+    """``activation`` as a module that needs nothing of dropact, and writes into its input if ``inplace``.
+
+    ReLU comes as ``nn.ReLU`` however it is given.
+    """
+    if is_relu(activation):
+        return nn.ReLU(inplace)
     module = _module(activation)
     own = bool(getattr(module, "inplace", False))
     if inplace and not own and isinstance(activation, str) and hasattr(module, "inplace"):
@@ -216,7 +221,9 @@ def _held(module: nn.Module, traced: torch.fx.GraphModule) -> dict[str, object]:
 
 
 def keep_plain_keys(layer: nn.Module) -> None:
-    """Let the ``state_dict`` of a layer around ``layer.activation`` have that activation's own keys."""
+    """Let the ``state_dict`` of a layer around ``layer.activation``, if that is a module, have that one's own keys."""
+    if not isinstance(layer.activation, nn.Module):
+        return
     layer.register_state_dict_post_hook(_drop_prefix)
     layer.register_load_state_dict_pre_hook(_add_prefix)
 

@@ -140,8 +140,7 @@ class DropActivation(LayerWithRate):
         self.activation = activation
         self.granularity = check_choice(granularity, "granularity", GRANULARITIES)
         self.inplace = inplace
-        if isinstance(activation, nn.Module):
-            keep_plain_keys(self)
+        keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
         rate = self.training_rate() if self.training else self.rate()
@@ -161,10 +160,10 @@ class DropActivation(LayerWithRate):
         """A stock layer with this layer's evaluation output, in either mode."""
         if self.drop_prob == 1:
             return nn.Identity()
-        if is_relu(self.activation):
-            return nn.LeakyReLU(self.drop_prob, self.inplace) if self.drop_prob else nn.ReLU(self.inplace)
         if self.drop_prob == 0:
             return stock(self.activation, self.inplace)
+        if is_relu(self.activation):
+            return nn.LeakyReLU(self.drop_prob, self.inplace)
         parts = {"activation": (self.activation, 1 - self.drop_prob)}
         return mixed("FoldedDropActivation", self.drop_prob, parts, self.inplace)
 

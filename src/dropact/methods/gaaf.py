@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from dropact import kernels
 from dropact._arguments import check_choice, check_input, check_positive
 from dropact._elementwise import Activation, apply, resolve, show
-from dropact.methods._activation import canonical, evaluate, is_relu, keep_plain_keys, same, stock, underlying
+from dropact.methods._activation import canonical, evaluate, keep_plain_keys, same, stock, underlying
 from dropact.methods._derivative import Backward, Slope, replace_derivative, slope_at, times, wide
 
 FORWARDS = ("exact", "sawtooth")
@@ -214,8 +214,7 @@ class GAAF(nn.Module):
         self.mode = forward
         self.cap = cap
         self.inplace = inplace
-        if isinstance(activation, nn.Module):
-            keep_plain_keys(self)
+        keep_plain_keys(self)
 
     @property
     def _settings(self) -> tuple[float, Slope | None, str, float | None]:
@@ -243,7 +242,7 @@ class GAAF(nn.Module):
 
     def folded(self) -> nn.Module:
         """The activation itself, as a stock layer."""
-        return nn.ReLU(self.inplace) if is_relu(self.activation) else stock(self.activation, self.inplace)
+        return stock(self.activation, self.inplace)
 
     def extra_repr(self) -> str:
         parts = [] if isinstance(self.activation, nn.Module) else [f"activation={show(self.activation)}"]

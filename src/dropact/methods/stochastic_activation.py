@@ -131,8 +131,7 @@ class StochasticActivation(LayerWithRate):
         self.replacement = replacement
         self.evaluation = evaluation
         self.inplace = inplace
-        if isinstance(activation, nn.Module):
-            keep_plain_keys(self)
+        keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return stochastic_activation(
@@ -162,7 +161,7 @@ class StochasticActivation(LayerWithRate):
     def folded(self) -> nn.Module:
         """A layer without dropact that has this layer's evaluation output, in either mode."""
         if self.evaluation is not None:
-            return nn.ReLU(self.inplace) if is_relu(self.evaluation) else stock(self.evaluation, self.inplace)
+            return stock(self.evaluation, self.inplace)
         if self.drop_prob in (0, 1):
             return stock(self.replacement if self.drop_prob else self.activation, self.inplace)
         parts = {

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from dropact._arguments import check_input
 from dropact._elementwise import Activation, resolve, show
-from dropact.methods._activation import evaluate, is_relu, keep_plain_keys, same, stock, underlying
+from dropact.methods._activation import evaluate, keep_plain_keys, same, stock, underlying
 from dropact.methods._derivative import Slope, replace_derivative, times
 
 
@@ -131,8 +131,7 @@ class SurrogateGradient(nn.Module):
         self.derivative = _check(derivative, activation)
         self.activation = activation
         self.inplace = inplace
-        if isinstance(activation, nn.Module):
-            keep_plain_keys(self)
+        keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return surrogate_gradient(x, self.derivative, self.activation, self.inplace, training=self.training)
@@ -148,7 +147,7 @@ class SurrogateGradient(nn.Module):
 
     def folded(self) -> nn.Module:
         """The activation itself, as a stock layer."""
-        return nn.ReLU(self.inplace) if is_relu(self.activation) else stock(self.activation, self.inplace)
+        return stock(self.activation, self.inplace)
 
     def extra_repr(self) -> str:
         parts = [f"derivative={self.derivative}"]
