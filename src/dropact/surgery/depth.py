@@ -20,7 +20,7 @@ from dropact.surgery._observe import Inputs, _copied, _unchanged, arguments, see
 from dropact.surgery._plan import bring, without_shortcuts
 from dropact.surgery._refuse import refuse_shapeless, refuse_wrapped
 from dropact.surgery._residuals.branches import Branches, BranchSite, find_branches
-from dropact.surgery._residuals.drop_paths import rate_of
+from dropact.surgery._residuals.drop_paths import Rate
 from dropact.surgery._steps import Attribute, Child, Class, Step
 from dropact.surgery.receipt import Change, Receipt
 
@@ -191,16 +191,14 @@ def _receipt(model: nn.Module, found: Branches, rates: Sequence[float], replace:
         changes.append(Change(site.name, site.module, layer, site.residual.text, site.residual.location))
         drop_path = site.residual.drop_path
         if drop_path is not None and replace:
-            steps += _silenced(model, drop_path, steps)
+            steps += _silenced(model, drop_path, found.rates[id(drop_path)], steps)
     for name, module, cls in found.classes:
         steps += [Class(name, type(module), cls), *without_shortcuts(name, module)]
     return Receipt(model, tuple(changes), tuple(found.skipped), tuple(steps))
 
 
-def _silenced(model: nn.Module, drop_path: nn.Module, steps: list[Step]) -> list[Step]:
+def _silenced(model: nn.Module, drop_path: nn.Module, rate: Rate, steps: list[Step]) -> list[Step]:
     name = next(name for name, module in model.named_modules() if module is drop_path)
-    rate = rate_of(drop_path)
-    assert rate is not None
     if any(isinstance(step, Attribute) and step.owner == name for step in steps):
         return []  # one module for several branches
     return [Attribute(name, rate.attribute, getattr(drop_path, rate.attribute), rate.at(1.0))]

@@ -37,6 +37,7 @@ class BranchSite:
 
 @dataclass
 class Branches:
+    rates: dict[int, Rate]  # of the modules that drop a branch already, by id
     sites: list[BranchSite] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
     classes: list[tuple[str, nn.Module, type[nn.Module]]] = field(default_factory=list)  # name, module, what it becomes
@@ -51,9 +52,9 @@ def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str
         run: whether a run will show, or has shown, what is reached.
     """
     forget()
-    found = Branches()
-    names = {id(module): name for name, module in model.named_modules()}
     drop_paths = {id(m): rate for m in model.modules() if (rate := rate_of(m)) is not None}
+    found = Branches(drop_paths)
+    names = {id(module): name for name, module in model.named_modules()}
     taken: set[int] = set()
 
     def add_module(module: nn.Module) -> None:
