@@ -24,6 +24,7 @@ import torch
 from dropact.bench.machine import Watch, environment, noise
 from dropact.experiments import RunConfig, load_dataset
 from dropact.experiments.config import CUDA_GRAPHS
+from dropact.experiments.data import Dataset
 from dropact.experiments.files import write_text
 from dropact.experiments.hardware import checked_device, fast_fields, repeatable
 from dropact.experiments.planning.cost import synthetic
@@ -36,6 +37,11 @@ WARM = 20  # steps before the clock starts: what a device prepares at the first 
 IN_FLIGHT = 20  # steps between looks at the clock, each of which waits for the device
 PATIENCE = 300.0  # seconds that the others have to get ready
 NOISE_IMAGES = 12_800
+
+
+def images_of(noise: bool) -> Dataset:
+    """CIFAR-10, or noise of its shape."""
+    return synthetic("cifar10", NOISE_IMAGES) if noise else load_dataset("cifar10")
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Share:
         """Images trained on, and in how many seconds."""
         torch.set_num_threads(self.threads)
         device = checked_device(self.device)
-        data = synthetic("cifar10", NOISE_IMAGES) if self.noise else load_dataset("cifar10")
+        data = images_of(self.noise)
         with repeatable(device):
             trainer = Trainer(config, data, device)
             feed = trainer.batches.endless()
@@ -144,7 +150,9 @@ def main(argv: list[str]) -> None:
     for doubt in doubts:
         print(f"NOISY: {doubt}")
     if args.json:
-        record = {"format": FORMAT, "environment": about, "noise": doubts, "data": "noise" if args.noise else "cifar10"}
+        data = images_of(args.noise)
+        record = {"format": FORMAT, "environment": about, "noise": doubts, "data_sha256": data.sha256}
+        record |= {"data": "noise" if args.noise else "cifar10"}
         record |= {name: getattr(args, name) for name in ("network", "mode", "batch", "seconds", "rounds")}
         args.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(args.json, json.dumps(record | {"rows": rows}, indent=1) + "\n")

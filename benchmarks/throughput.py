@@ -66,18 +66,21 @@ TARGETS = {"resnet-164": 4.0, "wrn-28-10": 3.0}  # times the usual recipe's rate
 
 
 def images_of(noise: bool) -> Dataset:
-    """CIFAR-10, or noise of its shape; cut to whole batches, so that every step is as large as the next."""
+    """CIFAR-10, or noise of its shape."""
     if not noise:
-        data = load_dataset("cifar10")
-    else:
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randint(0, 256, (50_000, 32, 32, 3), generator=generator, dtype=torch.uint8)
-        labels = torch.randint(0, 10, (50_000,), generator=generator, dtype=torch.uint8)
-        few = images[:100], labels[:100]
-        data = Dataset("cifar10", 10, images, labels, *few, *few)
+        return load_dataset("cifar10")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (50_000, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 10, (50_000,), generator=generator, dtype=torch.uint8)
+    few = images[:100], labels[:100]
+    return Dataset("cifar10", 10, images, labels, *few, *few)
+
+
+def whole_batches(data: Dataset) -> Dataset:
+    """Cut, so that every step is as large as the next."""
     whole = len(data.y_train) // BATCH * BATCH
     parts = data.x_validation, data.y_validation, data.x_test, data.y_test
-    return Dataset("cifar10", 10, data.x_train[:whole], data.y_train[:whole], *parts)
+    return Dataset(data.name, data.num_classes, data.x_train[:whole], data.y_train[:whole], *parts)
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -261,7 +264,8 @@ def main(argv: list[str]) -> None:
     modes = [mode for mode in MODES if ONLY_ON.get(mode, args.device) == args.device]
     if args.no_compiled:
         modes = [mode for mode in modes if "compiled" not in MODES[mode]]
-    data = images_of(args.noise)
+    images = images_of(args.noise)
+    data = whole_batches(images)
     most = (
         len(data.y_train) // BATCH - args.untimed - WORKERS[args.device] * AHEAD
     )  # the usual recipe's turn is an epoch
@@ -298,6 +302,7 @@ def main(argv: list[str]) -> None:
             "environment": about,
             "noise": doubts,
             "data": "noise" if args.noise else "cifar10",
+            "data_sha256": images.sha256,
             "network": NETWORKS[args.network],
             "batch": BATCH,
             "steps_per_turn": args.steps,
