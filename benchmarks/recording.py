@@ -10,6 +10,7 @@ is put together from the two ratios within each round: ((k - 1) not measured + m
 
 import argparse
 import json
+import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -51,18 +52,19 @@ def contestant(bfloat16, stack, every=None):
     return call
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=50, help="steps from one measurement to the next (50)")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=60.0, help="per precision, but not less than 5 rounds (60)")
     parser.add_argument("--threads", type=int, help="threads of torch (torch's own choice)")
     parser.add_argument("--json", type=Path, help="keep the figures in this file")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
     if args.threads:
         torch.set_num_threads(args.threads)
-    command = "python benchmarks/recording.py" + f" --every {args.every}" * (args.every != 50)
-    about, tables = environment("cpu", command), []
+    about, tables = environment("cpu", " ".join(["python benchmarks/recording.py", *argv])), []
     for bfloat16 in (False, True):
         with ExitStack() as stack, Watch() as watch:
             contestants = {
@@ -93,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -3,9 +3,9 @@
     python benchmarks/scheduler.py --json results/scale/scheduler.json
 
 Every run is a stub that trains nothing. Spread over a Ray cluster of this machine and over processes of this machine:
-runs per second, and how much memory the driver takes on from a tenth of the runs to the last. Then directories of as
-many finished runs, as files in the form that training leaves: seconds to find all of them finished (what the same
-command does when it is given again) and seconds of `dropact report`, each in a process of its own.
+runs per second, and how much memory the driver takes on from a tenth of the runs to the last. Then a folder of as many
+finished runs, as files in the form that training leaves: time and memory of the `dropact compare` that would have
+trained them, given again with nothing left to train, of `dropact watch` and of `dropact report`.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from pathlib import Path
 
 from dropact.bench import environment
 from dropact.bench.machine import Watch, noise
-from dropact.experiments import RunConfig
+from dropact.experiments.comparison import Comparison, claim_folder
 from dropact.experiments.files import write_text
+from dropact.experiments.recipes import default_setting
 from dropact.experiments.spread.cluster import cluster
 from dropact.experiments.spread.grid import Done, spread_grid
 from dropact.experiments.spread.local import local
 from dropact.experiments.watch import Watcher
 
-NETWORKS = ("resnet-20", "resnet-56", "resnet-110", "resnet-164")
 METHODS = ("baseline", "dropout", "rrelu", "drop-activation")
 EPOCHS = 20
 
@@ -37,14 +37,9 @@ def stub(config):
     return Done({"test_error": 5.0 + config.seed % 7 / 10})
 
 
-def configs_of(runs):
-    kinds = [(network, method) for network in NETWORKS for method in METHODS]
-    made = [
-        RunConfig(dataset="cifar10", network=network, method=method, seed=seed, epochs=EPOCHS)
-        for seed in range(-(-runs // len(kinds)))
-        for network, method in kinds
-    ]
-    return made[:runs]
+def comparison_of(runs):
+    setting = default_setting("digits", "simple-small") | {"epochs": EPOCHS}
+    return Comparison.of(setting, {method: {} for method in METHODS}, range(runs // len(METHODS)))
 
 
 def resident() -> float:
@@ -106,55 +101,57 @@ def leave(folder, config):
         (directory / name).write_text(text)
 
 
-def seconds_of(code, folder):
-    """Wall clock and processor time of a fresh process."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, stdout=subprocess.DEVNULL)
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+def cost_of(*words):
+    """Wall clock, processor time and largest memory of a `dropact` command."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "dropact", *map(str, words)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)  # of this child alone: RUSAGE_CHILDREN has the largest of all so far
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
     return {
-        "seconds": seconds,
-        "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "peak_mib": after.ru_maxrss / 1024,
+        "seconds": time.perf_counter() - start,
+        "processor_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_mib": usage.ru_maxrss / 1024,
     }
 
 
-REPORT = "import sys; from dropact.cli import main; sys.exit(main(['report', sys.argv[1]]))"
-SKIP = (
-    "import pathlib, sys; from dropact.experiments.grid import finished_runs; finished_runs(pathlib.Path(sys.argv[1]))"
-)
-WATCH = "import sys; from dropact.cli import main; sys.exit(main(['watch', sys.argv[1], '--once']))"
-
-
-def main() -> None:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=10_000, help="a multiple of 40 (10,000)")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="of local:N (one per core)")
     parser.add_argument("--only", choices=("ray", "local", "folder"), nargs="*", default=("ray", "local", "folder"))
     parser.add_argument("--json", type=Path, help="keep the figures in this file")
-    args = parser.parse_args()
-    configs, found = configs_of(args.runs), {}
-    with Watch() as watch:
-        if "ray" in args.only:
-            found["ray"] = spread(configs, cluster("local"))
-        if "local" in args.only:
-            found[f"local:{args.processes}"] = spread(configs, local(args.processes))
+    args = parser.parse_args(argv)
+    if args.runs < 40 or args.runs % 40:  # tenths of as many for each method
+        parser.error(f"--runs: got {args.runs}, accepted: a multiple of 40")
+    about = environment("cpu", " ".join(["python benchmarks/scheduler.py", *argv]))
+    comparison = comparison_of(args.runs)
+    configs, over, commands = comparison.configs(), {}, {}
+    if "ray" in args.only:
+        over["ray"] = spread(configs, cluster("local"))
+    if "local" in args.only:
+        over[f"local:{args.processes}"] = spread(configs, local(args.processes))
+    with Watch() as watch, tempfile.TemporaryDirectory() as folder:  # Ray's own processes would count as others'
         if "folder" in args.only:
-            with tempfile.TemporaryDirectory() as folder:
-                for config in configs:
-                    leave(Path(folder), config)
-                for name, code in (("skip", SKIP), ("watch", WATCH), ("report", REPORT)):
-                    found[name] = seconds_of(code, folder)
+            claim_folder(Path(folder), comparison)
+            for config in configs:
+                leave(Path(folder), config)
+            again = ["--dataset", "digits", "--network", "simple-small", "--epochs", EPOCHS]
+            again += ["--methods", ",".join(METHODS), "--seeds", len(comparison.seeds), "--out", folder]
+            commands["compare"] = cost_of("compare", *again)
+            commands["watch"] = cost_of("watch", folder, "--once")
+            commands["report"] = cost_of("report", folder)
     doubts = noise(watch.others, 0.0)
-    for name, figures in found.items():
+    for name, figures in (over | commands).items():
         print(name, ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items()))
     if doubts:
         print("NOISY:", "; ".join(doubts))
     if args.json:
-        values = {"format": "dropact scheduler 1", "runs": args.runs, "noise": doubts, **found}
-        values["environment"] = environment("cpu", f"python benchmarks/scheduler.py --runs {args.runs}")
+        values = {"format": "dropact scheduler 1", "environment": about, "noise": doubts, "runs": args.runs}
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        write_text(args.json, json.dumps(values, indent=2) + "\n")
+        write_text(args.json, json.dumps(values | {"spread": over, "commands": commands}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

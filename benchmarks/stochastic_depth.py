@@ -31,6 +31,7 @@ from dropact.bench.machine import Watch, environment, load_at_start
 from dropact.bench.ratios import compare
 from dropact.bench.timing import Contestant, Effort, Mark, WallClock, clock_for, interleave
 from dropact.experiments import build_network
+from dropact.experiments.files import write_text
 from dropact.methods import ResidualSum
 from dropact.schedules import linear_survival
 
@@ -122,6 +123,8 @@ def main() -> None:
     parser.add_argument("--only", choices=("ours", "theirs"))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
     if args.cpu_time and (args.threads != 1 or args.device != "cpu"):
         parser.error("--cpu-time: accepted with one thread on the CPU")
     torch.set_num_threads(args.threads)
@@ -169,19 +172,8 @@ def main() -> None:
         about["noise"] = noise
         what = {"network": args.network, "batch": args.batch, "precision": precision, "last_survival": 0.5}
         what["time"] = "processor" if args.cpu_time else "wall"
-        args.json.write_text(
-            json.dumps(
-                {
-                    "format": "dropact stochastic depth 1",
-                    "environment": about,
-                    **what,
-                    "rounds": rounds,
-                    "rows": record,
-                },
-                indent=1,
-            )
-            + "\n"
-        )
+        found = {"format": "dropact stochastic depth 1", "environment": about, **what, "rounds": rounds, "rows": record}
+        write_text(args.json, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

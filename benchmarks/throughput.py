@@ -8,7 +8,8 @@ Contestants take turns in one process (see README.md here). A turn is a few unti
 * usual: PIL per image (RandomCrop, RandomHorizontalFlip, ToTensor, Normalize) in a DataLoader with 2 workers, float32,
   NCHW, SGD as torch makes it, and the mask arithmetic of the paper's authors. Its workers start with its turn and end
   with it, and what they have made ahead is used up before the clock starts: nothing is prepared at another's expense.
-  On a GPU with TF32, 8 workers, pinned memory and cuDNN choosing the fastest algorithm.
+  On a GPU with TF32, 8 workers, pinned memory and cuDNN choosing the fastest algorithm. It adds up `loss.item()`, as
+  torch's tutorials do, and so waits for the device at every step; ours looks at its losses every 20 steps.
 * ours: the training engine, eager, with BatchNorm fused (`dropact.fuse_`, on a CPU) and compiled: batches from bytes in
   memory, bfloat16 autocast, channels_last. On a GPU also compiled into CUDA graphs; cuDNN keeps to algorithms that
   repeat their bits, as in every run of the engine.

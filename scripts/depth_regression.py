@@ -25,6 +25,7 @@ from torch.nn import functional as F
 import dropact
 from dropact.diagnostics import sensitivities
 from dropact.experiments.environment import PACKAGES, git_revision, machine
+from dropact.experiments.files import write_text
 from dropact.experiments.seeds import derived_seed
 from dropact.experiments.statistics import holm, paired_difference, summarise
 from dropact.report.grids import Grid
@@ -132,7 +133,7 @@ def main() -> None:
             for seed in seeds:
                 if str(seed) not in errors:  # the same command again goes on
                     errors[str(seed)] = one_run(seed, budget, profile)
-                    OUT.write_text(json.dumps(record, indent=1) + "\n")
+                    write_text(OUT, json.dumps(record, indent=1) + "\n")
     sys.stdout.write(page(record) + "\n")
 
 

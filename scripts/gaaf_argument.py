@@ -2,7 +2,8 @@
 
     DROPACT_DATA=FOLDER python scripts/gaaf_argument.py RUNS
 
-RUNS is the folder of `dropact reproduce gaaf-mnist`, weights included. Writes argument.json and argument.md there:
+RUNS is the folder of `dropact reproduce gaaf-mnist --out RUNS`, weights included, which results/ does not keep. Writes
+argument.json and argument.md there:
 
 * gradient information: mean |dL / d net input| of each layer over every 20th step of the first 5 epochs, trained anew
   with the configs of the runs under the first two seeds. L is the mean loss of a batch of 128; whether the paper's
@@ -144,7 +145,7 @@ def main() -> None:
         sys.stdout.flush()
     ordered = {lr: {m: rows[lr][m] for m in ORDER if m in rows[lr]} for lr in sorted(rows, reverse=True)}
     found = {
-        **describe(load_dataset("mnist"), "python scripts/gaaf_argument.py results/gaaf-mnist", "cpu"),
+        **describe(load_dataset("mnist"), " ".join(["python scripts/gaaf_argument.py", *sys.argv[1:]]), "cpu"),
         "gradients": {"epochs": EPOCHS, "every": EVERY, "seeds": SEEDS},
         "learning_rates": ordered,
     }

@@ -18,6 +18,7 @@ from dropact.report.words import count
 ROOT = Path(__file__).resolve().parents[1]
 Blocks = Mapping[str, str]  # the text of each block by the name in its marks
 Pages = Mapping[str, Blocks]  # by the page's path from the root
+Measured = tuple[Mapping[str, Any], Mapping[str, Any]]  # a benchmark's table, and the environment of its record
 Reports = Mapping[str, Report]  # by the name of the folder in results/
 
 
@@ -119,20 +120,55 @@ def commands(environments: Iterable[Mapping[str, Any]]) -> str:
 
 
 def benchmarks(root: Path, form: str) -> list[dict[str, Any]]:
-    """Every record of `results/bench` and `results/gpu` of that format."""
+    """Every record of `results/bench` and `results/gpu` of that format, as `read_benchmark` has it."""
     paths = [path for folder in ("bench", "gpu") for path in sorted((root / "results" / folder).glob("*.json"))]
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return [record for record in records if record["format"] == form]
+    return [record for path in paths if (record := read_benchmark(path))["format"] == form]
 
 
-def bench_tables(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def read_benchmark(path: Path) -> dict[str, Any]:
+    """A benchmark's record; whatever speaks against all its figures stands in its environment's `noise`."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    noise = [*record["environment"].get("noise", ()), *record.get("noise", ())]
+    if not record.get("complete", True):
+        noise.append("stopped before all was measured")
+    record["environment"]["noise"] = noise
+    return record
+
+
+def bench_tables(root: Path) -> list[Measured]:
     """Every table recorded by `dropact bench`, with its environment."""
     return [(table, record["environment"]) for record in benchmarks(root, FORMAT) for table in record["tables"]]
 
 
-def made_by(environment: Mapping[str, Any]) -> str:
-    """On what a benchmark ran, and how to run it again."""
-    return f"Made by `{environment['command']}` on {machine(environment)}."
+def made_by(environment: Mapping[str, Any], tables: Iterable[Mapping[str, Any]] = ()) -> str:
+    """On what a benchmark ran, how to run it again, and why its figures deserve doubt, if they do.
+
+    Args:
+        tables: those of its tables that are shown; each may have doubts of its own.
+    """
+    doubts = list(environment["noise"])
+    for table in tables:
+        doubts += [f"{why} in {what(table)}" for why in table.get("noise", ())]
+    noisy = f" Noisy: {'; '.join(doubts)}." if doubts else ""
+    return f"Made by `{environment['command']}` on {machine(environment)}.{noisy}"
+
+
+def all_made_by(measured: Iterable[Measured]) -> str:
+    """As `made_by`, for tables of any number of records."""
+    tables: dict[str, list[Mapping[str, Any]]] = {}
+    environments = {}
+    for table, environment in measured:
+        key = json.dumps(environment, sort_keys=True)
+        environments[key] = environment
+        tables.setdefault(key, []).append(table)
+    return " ".join(made_by(environments[key], found) for key, found in tables.items())
+
+
+def what(table: Mapping[str, Any]) -> str:
+    """What a benchmark's table is of."""
+    if "title" in table:
+        return str(table["title"])
+    return f"{table['what']}, {table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}"
 
 
 def machine(environment: Mapping[str, Any]) -> str:
@@ -148,12 +184,14 @@ def depth_costs(root: Path) -> str:
     records = benchmarks(root, "dropact stochastic depth 1")
     if not records:
         return ""
-    names = [row["name"] for row in records[0]["rows"]]
+    names = list(dict.fromkeys(row["name"] for record in records for row in record["rows"]))
     lines = []
     for record in sorted(records, key=lambda record: -record["batch"]):
         how = f"{record['network']}, batch {record['batch']}, {record['precision']}"
         ratios = {row["name"]: figure(row).shown for row in record["rows"]}
-        lines.append((f"{how}, last survival rate {record['last_survival']:g}", *(ratios[name] for name in names)))
+        lines.append(
+            (f"{how}, last survival rate {record['last_survival']:g}", *(ratios.get(name, "–") for name in names))
+        )
     made = "\n".join(dict.fromkeys(made_by(record["environment"]) for record in records))
     return f"{markdown_table(Grid(('Step', *names), lines))}\n\n{made}"
 

@@ -254,11 +254,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts (all)")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    record = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {"parts": {}}
-    record["environment"] = describe(load_dataset("digits"), COMMAND, "cpu")
+    record = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {"environments": {}, "parts": {}}
+    about = describe(load_dataset("digits"), COMMAND, "cpu")
     for name in args.only:
         torch.manual_seed(20181114)
         record["parts"][name] = PARTS[name]()
+        record["environments"][name] = about
         sys.stdout.write(f"{name}: {len(record['parts'][name])} rows\n")
         OUT.parent.mkdir(parents=True, exist_ok=True)
         write_text(OUT, json.dumps(record, indent=1, allow_nan=False) + "\n")

@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from generated import (
     ROOT,
+    Measured,
     Pages,
     Reports,
+    all_made_by,
     bench_tables,
-    commands,
     depth_costs,
     machine,
     regressions,
@@ -29,13 +29,13 @@ from generated import (
 
 from dropact.cli.parser import seeds
 from dropact.experiments.errors import RecordError
-from dropact.experiments.standing import Standing, standings
+from dropact.experiments.standing import ENDED, Standing, standings
 from dropact.report import Report, Table, verdicts
 from dropact.report.figure3 import TITLE
 from dropact.report.grids import Grid
 from dropact.report.tables import seed_ranges
 from dropact.report.text import markdown, markdown_table
-from dropact.report.words import LEGEND, all_seeds, mean_and_interval, probability, setting_sentence, signed_interval
+from dropact.report.words import LEGEND, all_seeds, probability, setting_sentence, signed_interval
 
 
 def checked(reports: Reports, root: Path) -> Reports:
@@ -55,7 +55,7 @@ def checked(reports: Reports, root: Path) -> Reports:
 
 def _line(study: str, table: Table, one: verdicts.Comparison) -> list[str]:
     detectable = "–" if one.difference.detectable is None else f"{one.difference.detectable:.2f}"
-    numbers = (str(one.difference.n), mean_and_interval(one.base), signed_interval(one.difference))
+    numbers = (str(one.difference.n), one.compared_with, signed_interval(one.difference))
     return [f"{study}, {table.title}", one.label, *numbers, probability(one.corrected), detectable, one.verdict]
 
 
@@ -84,14 +84,19 @@ def _about(study: str, report: Report) -> str:
     train = f"Train error {min(errors):.1f} to {max(errors):.1f} %."
     notes = " ".join(note for note in report.notes if note.startswith("Data: "))
     words = ", ".join(f"`{command}`" for command in _sittings_joined(str(e["command"]) for e in report.environments))
-    return f"* {study}: {settings} {train} {notes} Made by {words}.".replace("  ", " ")
+    gaps = f"{report.gaps.capitalize()}." if report.gaps else ""
+    said = filter(None, (settings, train, gaps, notes, f"Made by {words}."))
+    return f"* {study}: {' '.join(said)}"
 
 
 def accuracy(reports: Reports, root: Path) -> str:
     """What helped and what did not, a line per study, and the picture of the one with the most methods."""
     if not reports:
         return ""
-    studies = {f"[{name}](results/{name}/table.md)": report.tables for name, report in reports.items()}
+    studies = {
+        f"[{name}](results/{name}/table.md){f' ({report.gaps})' if report.gaps else ''}": report.tables
+        for name, report in reports.items()
+    }
     parts = [
         "**What helped, and what did not**",
         markdown_table(verdicts.overview(studies)),
@@ -111,7 +116,16 @@ def every_comparison(reports: Reports) -> str:
     """Every comparison of every study, then how each study was trained and the command that makes it again."""
     if not reports:
         return "None recorded yet."
-    headings = ("Study", "Method", "n", "Baseline (%)", "Difference (points)", "p, corrected", "Detectable", "Shown")
+    headings = (
+        "Study",
+        "Method",
+        "n",
+        "Compared with (%)",
+        "Difference (points)",
+        "p, corrected",
+        "Detectable",
+        "Shown",
+    )
     names = {name: f"[{name}](../results/{name}/table.md)" for name in reports}
     lines = [
         _line(names[name], table, one)
@@ -146,11 +160,11 @@ def _took(planned: Sequence[Standing], report: Report) -> tuple[str, str, str, s
         run.config.key: run.environment for table in report.tables for row in table.rows for run in row.runs.values()
     }
     hours = [run.seconds * made[run.config.key]["threads"] / 3600 for run in planned if run.seconds is not None]
-    missing = len(planned) - len(made)
+    missing = sum(run.state not in ENDED for run in planned)
     left = f"{missing * median(hours):.2g}" if missing and hours else "–"
     revisions = Counter((environment["git_revision"] or "not recorded")[:12] for environment in made.values())
     return (
-        f"{len(made)} of {len(planned)}" if missing else f"{len(made)}",
+        f"{len(made)} of {len(planned)}" if len(made) < len(planned) else f"{len(made)}",
         f"{sum(hours):.2g}",
         left,
         ", ".join(f"{revision}: {count}" for revision, count in revisions.most_common()),
@@ -180,7 +194,7 @@ def speed(root: Path) -> str:
     return "\n\n".join(_speed([(t, e) for t, e in tables if e["device"] == device]) for device in devices)
 
 
-def _speed(tables: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+def _speed(tables: list[Measured]) -> str:
     names = dict.fromkeys(row["label"] for table, _ in tables for row in table["rows"])
     lines = ["**Time, as a ratio to ReLU's** (medians over interleaved rounds, 95 % interval)", ""]
     lines.append(f"| what | {' | '.join(names)} |")
@@ -189,9 +203,7 @@ def _speed(tables: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
         cells = {row["label"]: whole(row).shown for row in table["rows"]}
         shown = (cells.get(name, "") for name in names)
         lines.append(f"| {table['what']}, {table['mode']}, {table['dtype']}, {table['shape']} | {' | '.join(shown)} |")
-    where = {machine(e) for _, e in tables}
-    made = commands(environment for _, environment in tables)
-    return "\n".join([*lines, "", f"On {'; '.join(sorted(where))}. Made by {made}."])
+    return "\n".join([*lines, "", all_made_by(tables)])
 
 
 def pages(root: Path) -> Pages:

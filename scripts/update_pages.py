@@ -20,33 +20,37 @@ import gaaf_argument
 from generated import (
     ROOT,
     Blocks,
+    Measured,
     Pages,
     Reports,
+    all_made_by,
     bench_tables,
     benchmarks,
     commands,
     depth_costs,
     figure,
     made_by,
+    read_benchmark,
     regressions,
     reports_in,
     update,
     variance_shifts,
+    what,
     whole,
 )
 
 from dropact.experiments.methods import parts_of
-from dropact.report import budgets
+from dropact.report import budgets, verdicts
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_list, markdown_table
-from dropact.report.words import difference, mean_and_interval, probability
+from dropact.report.words import mean_and_interval, mean_beside, probability, signed_interval
 
 ARGUMENT = "results/gaaf-mnist/argument.json"
 REGRESSION = "results/depth-regression/regression.json"
 DIFFERENCES = "results/differences/differences.json"
 BATTERY = "results/randomness/battery.json"
 SCHEDULER = "results/scale/scheduler.json"
-Tables = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # each with its environment
+Tables = Sequence[Measured]
 
 
 @dataclass(frozen=True)
@@ -75,18 +79,18 @@ PRIMITIVES = ("stochastic-activation",)  # pages of what methods are made of: no
 
 
 def effects(card: Card, reports: Reports, root: Path) -> str:
-    """Every comparison of the method with a baseline, under every setting recorded."""
+    """Every comparison of the method with what it is added to, under every setting recorded."""
     rows = []
     for name, report in reports.items():
         for table in report.tables:
-            baseline = next((row for row in table.rows if row.difference is None), None)
             for row in table.rows:
                 if card.method and card.method in parts_of(row.method) and row.difference is not None:
-                    plain = mean_and_interval(baseline.test) if baseline else "–"
-                    numbers = (str(row.test.n), plain, mean_and_interval(row.test), difference(row))
+                    one = verdicts.against_reference(table, row)
+                    numbers = (str(one.difference.n), one.compared_with, mean_beside(row.test, one.difference.n))
+                    numbers += (signed_interval(one.difference),)
                     setting = f"[{name}](../../results/{name}/table.md), {table.title}: {row.label}"
                     rows.append((setting, *numbers, probability(row.corrected)))
-    headings = ("Setting", "n", "Baseline (%)", "With it (%)", "Difference (points)", "p, corrected")
+    headings = ("Setting", "n", "Compared with (%)", "With it (%)", "Difference (points)", "p, corrected")
     said = [markdown_table(Grid(headings, rows))] if rows else []
     if card.method == "drop-activation" and (listed := regressions(root)):
         said.append("Regression, [Figure 3](../../results/figure3/table.md): root mean square distance to the truth.")
@@ -126,25 +130,19 @@ def regression(record: Mapping[str, Any]) -> str:
 
 def costs(card: Card, tables: Tables) -> str:
     """Forward + backward, and whole training steps, beside plain ReLU's."""
-    rows, where = [], {}
+    rows, shown = [], []
     for table, made in tables:
-        for row in table["rows"]:
-            if card.operation and row["label"].split(",")[0] == card.operation:
-                kept = row["kept"]
-                rows.append(
-                    (
-                        f"{table['what']}, {row['label']}",
-                        f"{table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}",
-                        whole(row).shown,
-                        _kept(kept) if kept else "–",
-                    )
-                )
-                where[made["command"]] = f"{made['processor']}, {made['threads']} threads"
+        of = [row for row in table["rows"] if card.operation and row["label"].split(",")[0] == card.operation]
+        for row in of:
+            kept = row["kept"]
+            how = f"{table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}, {made['device']}"
+            rows.append((f"{table['what']}, {row['label']}", how, whole(row).shown, _kept(kept) if kept else "–"))
+        if of:
+            shown.append((table, made))
     if not rows:
         return "None recorded yet."
     headings = ("What", "How", "Time, as a ratio to ReLU's", "Kept for backward, bytes per element")
-    made = "; ".join(f"`{command}` on {machine}" for command, machine in where.items())
-    return f"{markdown_table(Grid(headings, rows))}\n\nMedians with 95 % intervals. Made by {made}."
+    return f"{markdown_table(Grid(headings, rows))}\n\nMedians with 95 % intervals. {all_made_by(shown)}"
 
 
 def _kept(kept: Mapping[str, float]) -> str:
@@ -161,7 +159,8 @@ def argument(root: Path) -> str:
         f"{gaaf_argument.page(found)}\n\n"
         f"Means over {' to '.join(map(str, counts))} seeds with half of the 95 % t-interval, of the gradients over "
         f"{seeds} seeds; tanh is saturated "
-        f"where its derivative is below 0.1. Made by `{found['command']}`."
+        f"where its derivative is below 0.1. Made by `{found['command']}`, of runs with their weights: "
+        "`dropact reproduce gaaf-mnist --out RUNS` trains them, `python scripts/gaaf_argument.py RUNS` looks at them."
     )
 
 
@@ -203,15 +202,15 @@ def epochs(reports: Reports) -> str:
 
 def arithmetic(tables: Tables) -> str:
     """The authors' mask arithmetic and torch's RReLU beside the fused operations."""
-    cells = []
-    for table, _ in tables:
+    cells, shown = [], []
+    for table, made in tables:
         found = {row["label"]: whole(row).ratio for row in table["rows"]}
         names = ("mask arithmetic", "drop_activation", "F.rrelu", "randomized_relu")
         if all(name in found for name in names):
-            what = f"{table['what']}, {table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}"
-            cells.append((what, *(f"{found[name]:.2f}" for name in names)))
+            cells.append((f"{what(table)}, {made['device']}", *(f"{found[name]:.2f}" for name in names)))
+            shown.append((table, made))
     headings = ("What", "Mask arithmetic", "`drop_activation`", "`F.rrelu`", "`randomized_relu`")
-    return markdown_table(Grid(headings, cells))
+    return f"{markdown_table(Grid(headings, cells))}\n\n{all_made_by(shown)}"
 
 
 def blocks_of_differences(root: Path, reports: Reports, tables: Tables) -> Blocks:
@@ -237,7 +236,9 @@ def conversion(root: Path) -> str:
         ]
         first = ", ".join(f"{name} {1e3 * seconds:.0f} ms" for name, seconds in record["first_seconds"].items())
         said.append(markdown_table(Grid(("What", "Median (ms)", "As a ratio to the first, 95 % interval"), rows)))
-        said.append(f"The first time, when sources are read: {first}. {made_by(record['environment'])}")
+        said.append(
+            f"The first time, when sources are read: {first}. {made_by(record['environment'], record['tables'])}"
+        )
     return "\n\n".join(said)
 
 
@@ -262,34 +263,28 @@ def battery(root: Path) -> str:
 
 def spreading(root: Path) -> str:
     """What it costs to spread runs, and to look at them when they are finished."""
-    record = json.loads((root / SCHEDULER).read_text(encoding="utf-8"))
+    record = read_benchmark(root / SCHEDULER)
     over = [
-        (
-            f"`{name}`",
-            *(f"{record[name][field]:.0f}" for field in ("runs_per_second", "driver_mib", "driver_growth_mib")),
-        )
-        for name in ("ray", "local:2")
+        (f"`{name}`", *(f"{made[field]:.0f}" for field in ("runs_per_second", "driver_mib", "driver_growth_mib")))
+        for name, made in record["spread"].items()
     ]
-    commands_of = {"skip": "the same command again, nothing left to train", "watch": "`watch`", "report": "`report`"}
     look = [
-        (name, *(f"{record[part][field]:.0f}" for field in ("processor_seconds", "seconds", "peak_mib")))
-        for part, name in commands_of.items()
+        (f"`{name}`", *(f"{made[field]:.0f}" for field in ("processor_seconds", "seconds", "peak_mib")))
+        for name, made in record["commands"].items()
     ]
-    made = record["environment"]
     headings = (
         "Spread over",
         "Runs per second",
         "Memory of the command (MiB)",
-        "Its growth after the thousandth run (MiB)",
+        "Its growth after the first tenth of the runs (MiB)",
     )
-    noise = "; ".join([*record["noise"], *made["noise"]])
     return "\n\n".join(
         [
             f"{record['runs']:,} runs that train nothing:",
             markdown_table(Grid(headings, over)),
-            "Their directories, all finished:",
-            markdown_table(Grid(("What", "Processor time (s)", "By the clock (s)", "Peak memory (MiB)"), look)),
-            f"{made_by(made)} Measured beside other work: {noise}." if noise else made_by(made),
+            "A folder of them, all finished, and `compare` with nothing left to train:",
+            markdown_table(Grid(("Command", "Processor time (s)", "By the clock (s)", "Peak memory (MiB)"), look)),
+            made_by(record["environment"]),
         ]
     )
 

@@ -1,5 +1,6 @@
 """The front page says what is true: evidence from the records, code that runs, links that lead somewhere."""
 
+import json
 import re
 from pathlib import Path
 
@@ -22,6 +23,18 @@ def test_evidence_is_what_the_records_say():
 def test_the_index_of_results_is_what_the_records_say():
     """Else: `dropact report results`."""
     assert (ROOT / "results" / index.PAGE).read_text(encoding="utf-8") == index.index(ROOT / "results")
+
+
+def test_the_call_sites_it_counts_are_those_of_the_record():
+    parts = json.loads((ROOT / "results" / "differences" / "differences.json").read_text(encoding="utf-8"))["parts"]
+    found = {row["network"]: (row["sites"], row["modules"]) for row in parts["call-sites"]}
+    said = re.search(
+        r"all (\d+) activations of torchvision's resnet50, which has (\d+) ReLU modules,\s+and all (\d+) of inception_v3 "
+        r"with its auxiliary head, which has none",
+        README,
+    )
+    assert tuple(map(int, said.groups())) == (*found["resnet50"], found["inception_v3"][0])
+    assert found["inception_v3"][1] == 0
 
 
 def test_the_two_lines_run():

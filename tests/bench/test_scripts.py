@@ -31,6 +31,13 @@ def test_steps_that_an_epoch_does_not_have_are_refused(monkeypatch, capsys, step
     assert f"--steps: got {steps}, accepted: from 1 to 4" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("runs", [0, 5, 50])
+def test_runs_that_make_no_tenths_are_refused(capsys, runs):
+    with pytest.raises(SystemExit):
+        script("scheduler").main(["--runs", str(runs)])
+    assert f"--runs: got {runs}, accepted: a multiple of 40" in capsys.readouterr().err
+
+
 def test_the_folder_of_a_record_is_made(monkeypatch, tmp_path):
     pytest.importorskip("torchvision")
     conversion = script("conversion")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 from generated import marks
-from makers import ENVIRONMENT, config, make_run
+from makers import ENVIRONMENT, config, make_diverged, make_run
 from update_evidence import main
 
 from dropact.experiments.comparison import Comparison, claim_folder
@@ -57,8 +57,24 @@ def test_of_every_study_the_runs_their_hours_and_revisions_are_listed(root):
     assert main(root, []) == 0
     counted = f"{'a' * 12}: 2, {'b' * 12}: 1"
     text = evidence_page(root)
+    # with what is missing wherever its means stand
+    assert "| [begun](results/begun/table.md) (1 of 4 runs not finished): " in (root / "README.md").read_text()
+    assert " 1 of 4 runs not finished. Made by `dropact compare`." in text
     assert f"](../results/begun/table.md) | 3 of 4 | 4.5 | 1 | {counted} |\n" in text
     assert "](../results/digits/table.md) | 4 | 0.00022 | – | not recorded: 4 |\n" in text  # 4 × 2 × 0.1 s
+
+
+def test_runs_that_diverged_are_missed_and_not_waited_for(root):
+    folder = root / "results" / "lost"
+    claim_folder(folder, Comparison.of(config().setting, {"baseline": {}, "drop-activation": {}}, [0, 1]))
+    for seed in range(2):
+        make_run(folder, seed=seed)
+    make_run(folder, method="drop-activation", options={"drop_prob": 0.05})
+    make_diverged(folder, method="drop-activation", options={"drop_prob": 0.05}, seed=1)
+    write_report(collect(folder), folder)
+    assert main(root, []) == 0
+    assert "[lost](results/lost/table.md) (1 of 4 runs diverged): " in (root / "README.md").read_text()
+    assert "](../results/lost/table.md) | 3 of 4 | 0.00017 | – |" in evidence_page(root)  # 3 × 2 × 0.1 s
 
 
 def test_the_variance_shift_of_a_study_that_recorded_one_is_there(root):
@@ -119,8 +135,27 @@ def test_what_a_gpu_has_measured_is_there_under_its_name(root):
     assert "| ResNet-164, batch 128 |" in text
     assert "| ours, CUDA graphs | 12346 | 5.00 [4.50, 5.50] | – |" in text
     assert "| operation, eager, bfloat16, [1024, 64] | 5.00 [4.50, 5.50] |" in text  # not the host's time
-    assert text.count("on NVIDIA H200, torch 2.11.") == 1
-    assert "On NVIDIA H200, torch 2.11." in text
+    assert text.count("Made by `python x` on NVIDIA H200, torch 2.11.\n") == 2
+
+
+def test_what_a_benchmark_doubts_of_itself_is_said_beside_its_figures(root):
+    environment = {"command": "python x", "accelerator": None, "processor": "an abacus", "threads": 1, "device": "cpu"}
+    environment |= {"packages": {"torch": "2.11"}, "noise": ["load average 3.00 at the start"]}
+    ratio = {"ratio": 5.0, "low": 4.5, "high": 5.5}
+    about = {"what": "operation", "mode": "eager", "dtype": "bfloat16", "shape": [8], "layout": "contiguous"}
+    quiet = about | {"rows": [{"label": "F.relu", "figures": {"both": ratio}}], "noise": []}
+    wild = quiet | {"dtype": "float32", "noise": ["F.relu's own time varies by 29 %"]}
+    (root / "results" / "bench").mkdir()
+    record = {"format": "dropact bench 1", "complete": False, "environment": environment, "tables": [quiet, wild]}
+    (root / "results" / "bench" / "tables.json").write_text(json.dumps(record))
+    rates = {"format": "dropact throughput 1", "network": "ResNet-164", "batch": 128, "noise": ["others used 1 core"]}
+    (root / "results" / "bench" / "rates.json").write_text(json.dumps(rates | {"environment": environment, "rows": []}))
+    assert main(root, []) == 0
+    text = (root / "README.md").read_text()
+    first = "Made by `python x` on an abacus, 1 thread, torch 2.11. Noisy: load average 3.00 at the start; "
+    wild = "F.relu's own time varies by 29 % in operation, eager, float32, [8], contiguous.\n"
+    assert f"{first}stopped before all was measured; {wild}" in text
+    assert f"{first}others used 1 core.\n" in text
 
 
 @pytest.mark.parametrize("text", ["no marks", "{end}{begin}", "{begin}", "{begin}{end}{begin}{end}"])

@@ -102,6 +102,14 @@ def test_what_makes_a_step_dearer_is_a_kind_of_its_own():
     assert len({costing.kind_of(replace(made, **fields)) for fields in other} | {costing.kind_of(made)}) == 6
 
 
+def test_rates_of_branches_decide_what_a_step_costs_and_other_rates_do_not():
+    rows = [row.comparison([0]).configs() for row in recipe("depth-budget").rows]
+    budgets = [made for configs in rows for made in configs if made.method == "depth-uniform"]
+    assert len(budgets) == len({costing.kind_of(made) for made in budgets}) > 1
+    rates = [config(method="drop-activation", options={"drop_prob": rate}) for rate in (0.05, 0.4)]
+    assert len({costing.kind_of(made) for made in rates}) == 1
+
+
 def test_measuring_leaves_random_streams_alone_and_needs_no_data(monkeypatch):
     monkeypatch.setenv("DROPACT_DATA", "/nowhere")
     before = torch.get_rng_state()

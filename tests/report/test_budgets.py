@@ -62,13 +62,28 @@ def test_it_stands_in_the_text_and_on_the_page_in_words(table):
     (one,) = report.tables
     said = " ".join(budgets.sentences(one))
     assert "Budget 0.3, by sensitivity − uniform: −2.12 [" in said
-    assert "points, lower." in said
+    assert "points, lower than uniform." in said
     assert "Budget 0.9, linear − uniform: +1.00 [" in said
     assert "Budget 0.6, linear − uniform: 0.00 [" in said
-    assert "no difference shown (detectable" in said
+    assert "no difference to uniform shown (detectable" in said
     drawn = "".join(ElementTree.fromstring(budgets.picture(one, "b")).itertext())
     assert "every branch" in drawn
     assert "Budget 0.3, by sensitivity" in drawn
+
+
+def test_what_one_comparison_would_show_and_all_do_not_is_called_so(tmp_path):
+    # the mean of 1, 2, 3.5 and 2 over its standard error is 4.1: p is 0.026 by t(3), twice that among two
+    for budget, differences in ((0.3, (1.0, 2.0, 3.5, 2.0)), (0.6, (0.5, -0.5, 0.25, -0.25))):
+        for seed, more in enumerate(differences):
+            for method, error in (("depth-uniform", 20.0), ("depth-sensitivity", 20.0 + more)):
+                options = {budgets.PROFILES[method][0]: budget}
+                fields = {"network": "resnet-20", "method": method, "options": options, "seed": seed}
+                make_run(tmp_path, errors=(90.0, error), **fields)
+    (one,) = collect(tmp_path).tables
+    (pair, _) = sorted(budgets.against_uniform(one), key=lambda pair: pair.budget)
+    assert pair.difference.p_value < 0.05 <= pair.corrected
+    said, _ = budgets.sentences(one)
+    assert "higher than uniform if it were the only comparison, not shown among all (detectable " in said
 
 
 def test_fewer_pairs_than_uniform_runs_are_said(table):

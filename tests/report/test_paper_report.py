@@ -14,7 +14,7 @@ from dropact.experiments.comparison import claim_folder
 from dropact.experiments.errors import RecordError
 from dropact.experiments.reproduction import Reproduction
 from dropact.experiments.statistics import holm, smallest_detectable
-from dropact.report import collect, figure2
+from dropact.report import collect, figure2, figures
 from dropact.report.grids import of_methods, of_paper
 from dropact.report.page import page
 from dropact.report.text import comma_separated, markdown
@@ -181,6 +181,18 @@ def test_points_of_a_figure_share_a_table_and_bear_the_papers_p(tmp_path):
     assert any("activations of evaluation" in note for note in table.notes)
     record = next(csv.DictReader(io.StringIO(comma_separated(report))))
     assert (record["recalibrated_test_error_mean"], record["recalibrated_difference_mean"]) == ("15.75", "-0.75")
+
+
+def test_methods_of_one_point_are_told_apart_in_pictures(tmp_path):
+    errors = {
+        ("0.5", "depth-uniform"): [20.0, 21.0, 22.0],
+        ("0.5", "depth-linear"): [20.5, 21.25, 22.0],
+        ("0.9", "depth-uniform"): [18.0, 18.5, 19.0],
+    }
+    (table,) = collect(fill(tmp_path, "depth-budget-small", errors)).tables
+    shorts = [figures.short_label(row, table) for row in table.rows]
+    assert len(set(shorts)) == 3
+    assert sum("uniform" in short for short in shorts) == 1  # the one of budget 0.9 is all there is of that line
 
 
 def test_the_csv_names_row_schedule_and_the_papers_number(table1):

@@ -76,5 +76,24 @@ def test_profiles_of_survival_rates_are_compared_with_uniform_ones(folder):
     assert (one.base.mean, one.difference.mean) == (pytest.approx(29.5), pytest.approx(-4.0))
 
 
+def test_what_a_comparison_is_with_is_said_with_its_own_number_of_runs(folder):
+    run(folder, -1.0, method="dropout", options={"rate": 0.5})
+    make_run(folder, errors=(90.0, 20.5), method="dropout", options={"rate": 0.5}, seed=3)
+    run(folder, -2.0, NONE, method="dropout+drop-activation", options={"rate": 0.5, "drop_prob": 0.05})
+    alone, added = comparisons(collect(folder).tables[0])
+    assert alone.compared_with == "20.50 ± 1.24"
+    # of four dropout runs three are paired with the combination's
+    assert added.difference.n == 3
+    assert added.compared_with.endswith(" (n = 4), Dropout (rate 0.5)")
+    assert added.base.mean == pytest.approx((18.9 + 19.5 + 20.1 + 20.5) / 4)
+
+
+def test_a_baseline_of_more_runs_says_so(folder):
+    drop(folder, -2.0, 0.1)
+    make_run(folder, errors=(90.0, 20.5), seed=3)
+    (line,) = overview({"here": collect(folder).tables}).rows
+    assert (line[1], line[2][-8:]) == ("3", " (n = 4)")
+
+
 def test_what_has_no_comparison_has_no_line(folder):
     assert overview({"here": collect(folder).tables}).rows == []

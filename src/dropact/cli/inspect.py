@@ -29,7 +29,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--threads", type=int, help="threads of torch (1 on digits, else torch's own choice)")
     named = parser.add_argument_group("a network by name")
     named.add_argument("--dataset", help="its images (digits for simple-small, else cifar10)")
-    named.add_argument("--method", help="rrelu or drop-activation (default)")
+    named.add_argument("--method", help="one that replaces activations, such as rrelu (drop-activation)")
     named.add_argument("--drop-prob", type=float, help="of drop-activation (0.05)")
     named.add_argument("--seed", type=int, help="of the initial weights (0)")
     parser.set_defaults(run=run)

@@ -102,7 +102,11 @@ def add_pace_options(parser: argparse.ArgumentParser) -> None:
         const="reduce-overhead",
         help="compiled, and replayed as CUDA graphs: for networks that wait for the host",
     )
-    parser.add_argument("--threads", type=int, help="threads of torch (1 on digits, else torch's own choice)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        help="of torch (1 on digits, else torch's own choice; with --on of each run its share)",
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser, out: Path | None, where: str) -> None:

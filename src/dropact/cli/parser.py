@@ -1,6 +1,7 @@
 """An argument parser that complains in one line, and the types of our arguments."""
 
 import argparse
+import math
 from typing import Any, NoReturn
 
 
@@ -48,13 +49,13 @@ def duration(text: str) -> float:
     """Seconds.
 
     Raises:
-        argparse.ArgumentTypeError: not a number of at least 0.
+        argparse.ArgumentTypeError: not a number of at least 0, or infinite.
     """
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not seconds >= 0:
+    if not 0 <= seconds < math.inf:
         raise argparse.ArgumentTypeError(f"got {text!r}, accepted: a number of at least 0")
     return seconds
 

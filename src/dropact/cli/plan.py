@@ -10,7 +10,7 @@ from dropact.cli.parser import UsageError
 from dropact.cli.reproduce import add_recipe_options, asked_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dropact.experiments.planning.fleet import Fleet
     from dropact.experiments.planning.plan import Line
@@ -36,7 +36,7 @@ def add_parser(verbs: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_recipe_options(parser)
+    add_recipe_options(parser, "table1 ... table6, figure2, figure4, figure6, gaaf-mnist ...")
     add_pace_options(parser)
     parser.add_argument("--seconds", type=float, default=5.0, help="for the steps of each row and method (5)")
     parser.add_argument("--gpus", type=int, metavar="N", help="plan for N devices like this one")
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     require_extras()
     from rich.console import Console
 
-    from dropact.bench.machine import Watch, noise
+    from dropact.bench.machine import Watch, environment, noise
     from dropact.cli.json_file import claim_file
     from dropact.experiments.config import RunConfig
     from dropact.experiments.planning.fleet import Fleet
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
         claim_file(args.json, FORMAT)
     rows = [(name, comparison.configs()) for name, comparison in asked.rows.items()]
     set_threads(args, rows[0][1][0].dataset)
+    about = environment(args.device, command_line(args))
     progress = Console(stderr=True)
     with progress.status("") as status, Watch() as watch:
 
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     if doubts:
         console.print(f"[bold yellow]NOISY:[/] {'; '.join(doubts)}: alone, it takes less", highlight=False)
     if args.json is not None:
-        keep(args, asked.recipe, lines, doubts, fleet)
+        keep(args, asked.recipe, lines, doubts, about, fleet)
 
 
 def show(recipe: str, lines: "Sequence[Line]", console: Any) -> None:
@@ -154,12 +155,12 @@ def keep(
     recipe: str,
     lines: "Sequence[Line]",
     doubts: "Sequence[str]",
+    about: "Mapping[str, Any]",
     fleet: "Fleet | None" = None,
 ) -> None:
     """Writes the figures with what they were measured on."""
     import json
 
-    from dropact.bench import environment
     from dropact.experiments.files import write_text
 
     values = {
@@ -167,7 +168,7 @@ def keep(
         "recipe": recipe,
         "seconds": args.seconds,
         "noise": list(doubts),
-        "environment": environment(args.device, command_line(args)),
+        "environment": dict(about),
         "lines": [line.to_values() for line in lines],
         "hours": sum(line.seconds for line in lines) / 3600,
         **({} if fleet is None else {"fleet": fleet.to_values()}),

@@ -12,7 +12,7 @@ from dropact.cli.options import (
     require_one_process,
     train_grid,
 )
-from dropact.cli.parser import names, seeds
+from dropact.cli.parser import UsageError, names, seeds
 from dropact.cli.report import report_on
 
 if TYPE_CHECKING:
@@ -39,18 +39,16 @@ def add_parser(verbs: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_recipe_options(parser)
+    add_recipe_options(parser, "table1 ... table6, figure2, figure3, figure4, figure6, gaaf-mnist ...")
     add_run_options(parser, None, "runs/RECIPE, or runs/RECIPE-N-epochs with --epochs N")
     add_grid_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="only show what would be trained")
     parser.set_defaults(run=run, goes_on=True)
 
 
-def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+def add_recipe_options(parser: argparse.ArgumentParser, recipes: str) -> None:
     """What to train: a recipe, or a part of one."""
-    parser.add_argument(
-        "recipe", metavar="RECIPE", help="table1 ... table6, figure2, figure3, figure4, figure6, gaaf-mnist ..."
-    )
+    parser.add_argument("recipe", metavar="RECIPE", help=recipes)
     parser.add_argument("--row", "--rows", type=names, metavar="ROW", help="comma-separated, such as resnet-164 (all)")
     parser.add_argument("--methods", type=names, help="comma-separated, of those the recipe has (all)")
     parser.add_argument("--seeds", type=seeds, help="a count, or a list such as 0,1,2 or 0-9 (the recipe's own count)")
@@ -80,10 +78,14 @@ def run(args: argparse.Namespace) -> None:
         reproduce_figure3(args)
         return
     from dropact.experiments.comparison import join_folder
+    from dropact.experiments.errors import ConfigError
     from dropact.experiments.grid import finished_runs
     from dropact.experiments.recipes import recipe
 
-    made = recipe(args.recipe)
+    try:
+        made = recipe(args.recipe)
+    except ConfigError as error:
+        raise UsageError(f"{error}, figure3") from None
     if args.out is None:
         args.out = Path("runs") / ((made.runs_of or made.name) + (f"-{args.epochs}-epochs" if args.epochs else ""))
     asked = asked_for(args, args.out)

@@ -95,7 +95,8 @@ def standings(folder: Path) -> list[Standing]:
             except (OSError, ValueError, ConfigError):
                 continue  # just begun, or not a run
     if not configs:
-        raise RecordError(f"{folder}: neither a plan nor a run in it, accepted: the --out of compare, train, reproduce")
+        accepted = "the --out of compare, of train, or of reproduce but for figure3"
+        raise RecordError(f"{folder}: neither a plan nor a run in it, accepted: {accepted}")
     return [_standing(runs / key, config) for key, config in configs.items()]
 
 

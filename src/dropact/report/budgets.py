@@ -8,7 +8,7 @@ from dropact.report.figures import COLOURS, DASHES, MARKERS, new_figure
 from dropact.report.grids import Grid
 from dropact.report.svg import INK, SETTINGS, render
 from dropact.report.tables import BASELINE, Row, Table
-from dropact.report.words import mean_and_interval, paired, probability
+from dropact.report.words import DETECTABLE, mean_and_interval, paired, probability, shows
 
 # Their option is the budget.
 PROFILES = {
@@ -20,7 +20,7 @@ UNIFORM = "depth-uniform"
 CAPTION = (
     "Test error at equal budgets, the mean share of branches that are active in training, and in points the difference "
     "of each other profile to the uniform one on the same seeds with its 95 % interval; p by the paired t-test, "
-    "corrected by Holm for all differences of this table."
+    f"corrected by Holm for all differences of this table. {DETECTABLE}"
 )
 
 
@@ -106,10 +106,10 @@ def sentences(table: Table) -> list[str]:
         name = PROFILES[pair.profile][1]
         if pair.corrected is None:
             verdict = pair.difference.note or "no test"
-        elif pair.corrected < ALPHA:
-            verdict = "lower" if pair.difference.mean < 0 else "higher"
         else:
-            verdict = f"no difference shown (detectable {pair.difference.detectable:.2f})"
+            verdict = shows(pair.difference, pair.corrected, "uniform")
+            if pair.corrected >= ALPHA:
+                verdict += f" (detectable {pair.difference.detectable:.2f})"
         said.append(f"Budget {pair.budget:g}, {name} − uniform: {pair.shown} points, {verdict}.")
     return said
 

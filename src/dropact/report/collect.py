@@ -1,6 +1,7 @@
 """From the finished runs of a folder to the rows of its tables; runs that differ in setting are never mixed."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -156,13 +157,20 @@ def _table(runs: Sequence[Run], paper: Paper | None) -> Table:
     setting = runs[0].config.setting
     lines = [paper.row(next(iter(row.runs.values())).config) for row in rows] if paper else []
     named = list(dict.fromkeys(line.name for line in lines if line))
-    if len(named) > 1:  # a figure: each method is a point of it
+    if len(named) > 1:  # a figure: each line of the recipe is a point of it, or one for each of its methods
+        methods = Counter(line.name for line in lines if line)
         named_rows = [
-            replace(row, label=f"{line.label}: {row.label}", short=line.label) if line else row
+            replace(
+                row,
+                label=f"{line.label}: {row.label}",
+                short=line.label + (f": {label(row.method, setting['network'])}" if methods[line.name] > 1 else ""),
+            )
+            if line
+            else row
             for row, line in zip(rows, lines, strict=True)
         ]
-        baselines = {old.label: new.label for old, new in zip(rows, named_rows, strict=True) if old.method == BASELINE}
-        rows = [replace(row, reference=baselines.get(row.reference or "", row.reference)) for row in named_rows]
+        named_anew = {old.label: new.label for old, new in zip(rows, named_rows, strict=True)}
+        rows = [replace(row, reference=named_anew.get(row.reference or "")) for row in named_rows]
     first = next((line for line in lines if line), None)
     notes = [*_schedule_notes(setting, paper), *dict.fromkeys(note for line in lines if line for note in line.notes)]
     return Table(setting, rows, [*notes, *_table_notes(rows)], label=first.label if first and len(named) == 1 else "")
@@ -247,13 +255,14 @@ def collect(folder: Path) -> Report:
     notes += _environment_notes(environments)
     notes += _diverged_notes(lost, runs)
     claim = comparison or reproduction
+    planned = None
     if claim is not None:
         keys = {run.config.key for run in runs} | {run.config.key for run in lost}
-        planned = claim.configs()
-        missing = sum(config.key not in keys for config in planned)
-        if missing:
-            notes.append(f"{missing} of {len(planned)} runs of this {claim.file[:-5]} are not finished.")
-    return Report(tables, notes, environments, paper)
+        asked = {config.key for config in claim.configs()}
+        planned = len(asked | keys)
+        if missing := len(asked - keys):
+            notes.append(f"{missing} of {len(asked)} runs of this {claim.file[:-5]} are not finished.")
+    return Report(tables, notes, environments, paper, planned, len(lost))
 
 
 def _first(table: Table) -> Run:

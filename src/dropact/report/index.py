@@ -37,6 +37,7 @@ class Study:
     parts: Mapping[str, Sequence[str]]
     notes: Sequence[str] = ()
     tables: Sequence[Table] = ()
+    gaps: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> "Study":
@@ -58,7 +59,7 @@ class Study:
             said = reading(table) or [f"{row.label}: {row.test.mean:.2f} % test error." for row in table.rows]
             said = [*said, *budgets.sentences(table), *figure6.sentences(table)]
             parts[table.title] = [f"Schedule {mark}.", *said] if mark and mark not in table.title else said
-        return cls(folder.name, report.title, parts, report.notes, report.tables)
+        return cls(folder.name, report.title, parts, report.notes, report.tables, report.gaps)
 
 
 def studies_in(folder: Path) -> list[Path]:
@@ -93,6 +94,8 @@ def _environment(record: Any) -> Mapping[str, Any]:
     if not isinstance(record, dict):
         return {}
     several = record.get("environments")
+    if isinstance(several, dict):  # by part
+        several = list(several.values())
     first = several[0] if isinstance(several, list) and several else record
     found = record.get("environment") or first
     return found if isinstance(found, dict) else {}
@@ -114,7 +117,7 @@ def index(folder: Path) -> str:
         RecordError: the records of one are damaged.
     """
     studies, records = [Study.read(path) for path in studies_in(folder)], other_records(folder)
-    glance = overview({study.name: study.tables for study in studies})
+    glance = overview({f"{one.name} ({one.gaps})" if one.gaps else one.name: one.tables for one in studies})
     body = f"<section>\n<h2>At a glance</h2>\n{html_table(glance, OVERVIEW)}</section>\n" if glance.rows else ""
     for study in studies:
         name = escape(study.name)

@@ -75,7 +75,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 # A heading becomes a button that sorts by its column: upwards, then downwards; what is no number, a dash, comes last.
 SCRIPT = """
 document.documentElement.classList.add('sorts');
-const number = text => parseFloat(text.replace('\\u2212', '-').replace(/^[<\\s]+/, ''));
+const number = text => parseFloat(text.replace('\\u2212', '-').replace(/^[<\\s]+|,/g, ''));
 const text = (row, place) => row.cells[place].textContent.trim();
 for (const table of document.querySelectorAll('table')) {
   const headings = [...table.tHead.rows[0].cells], body = table.tBodies[0];

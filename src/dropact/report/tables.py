@@ -80,12 +80,31 @@ def baseline_labels(table: Table) -> set[str]:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a folder has to show; `paper` where it repeats one."""
+    """Everything a folder has to show.
+
+    Attributes:
+        paper: what it repeats, if anything.
+        planned: how many runs its comparison or reproduction has in all; None where it has none.
+        diverged: how many runs have no result because they diverged.
+    """
 
     tables: Sequence[Table]
     notes: Sequence[str]
     environments: Sequence[Mapping[str, Any]]
     paper: Paper | None = None
+    planned: int | None = None
+    diverged: int = 0
+
+    @property
+    def gaps(self) -> str:
+        """Which runs its means do without: `96 of 180 runs not finished, 1 diverged`; nothing where they have all."""
+        finished = sum(len(row.runs) for table in self.tables for row in table.rows)
+        planned = finished + self.diverged if self.planned is None else self.planned
+        missing = planned - finished - self.diverged
+        said = [f"{missing} of {planned} runs not finished"] * (missing > 0)
+        if self.diverged:
+            said.append(f"{self.diverged} diverged" if said else f"{self.diverged} of {planned} runs diverged")
+        return ", ".join(said)
 
     @property
     def title(self) -> str:
@@ -96,7 +115,7 @@ class Report:
 
 
 def seed_ranges(seeds: Sequence[int]) -> str:
-    """Seeds in a short form that `--seeds` reads.
+    """Seeds in a short form, which `--seeds` reads unless it is a single one: that is a count there.
 
     >>> seed_ranges([0, 1, 2, 5, 7, 8])
     '0-2,5,7-8'

@@ -7,15 +7,16 @@ from itertools import groupby
 from dropact.experiments.statistics import ALPHA, Summary
 from dropact.report import budgets
 from dropact.report.grids import Grid
-from dropact.report.tables import Table
-from dropact.report.words import mean_and_interval, signed_interval
+from dropact.report.tables import BASELINE, Row, Table
+from dropact.report.words import mean_beside, signed_interval
 
 HELPS, COSTS, UNSHOWN = "helps", "costs", "none shown"
 MANY = 4  # so many neighbours of one kind are a sweep, of which a line of the overview gives the two ends
 OVERVIEW = (
     "Test error in percent; differences in points with their 95 % intervals, paired by seed, below zero is better. "
-    "Helps and costs: p is below 0.05 by the paired t-test, corrected by Holm for all comparisons of that table. Of "
-    "four or more values of one option side by side, the first and the last are given."
+    "Helps and costs: p is below 0.05 by the paired t-test, corrected by Holm for all comparisons of that table, for "
+    "profiles of survival rates for those with uniform ones. Of four or more values of one option side by side, the "
+    "first and the last are given."
 )
 
 
@@ -25,12 +26,14 @@ class Comparison:
 
     Attributes:
         kind: what a sweep of one option has in common.
-        base: the test error of what it is compared with.
+        against: the label of what it is compared with, where that is neither the baseline nor said by `label`.
+        base: the test error of what it is compared with, over all its seeds.
         corrected: the p-value by Holm; None without a test.
     """
 
     kind: str
     label: str
+    against: str
     base: Summary
     difference: Summary
     corrected: float | None
@@ -45,26 +48,40 @@ class Comparison:
     def shown(self) -> str:
         return f"{self.label} {signed_interval(self.difference)}"
 
+    @property
+    def compared_with(self) -> str:
+        """The test error of what it is compared with, beside the number of pairs, and what that is if not the
+        baseline."""
+        return mean_beside(self.base, self.difference.n) + (f", {self.against}" if self.against else "")
+
 
 def comparisons(table: Table) -> list[Comparison]:
     """With the baseline, or a combination with itself without its last part; profiles of survival rates with uniform
     ones at the same budget instead, where the table has them."""
     pairs = budgets.against_uniform(table)
-    tests = {row.label: row.test for row in table.rows}
     return [
         Comparison(
             pair.profile,
             f"survival rates {budgets.PROFILES[pair.profile][1]} against uniform, budget {pair.budget:g}",
+            "",
             pair.uniform,
             pair.difference,
             pair.corrected,
         )
         for pair in sorted(pairs, key=lambda pair: (pair.profile, pair.budget))
     ] + [
-        Comparison(row.method, row.label, tests[row.reference], row.difference, row.corrected)
+        against_reference(table, row)
         for row in table.rows
-        if row.difference is not None and row.reference in tests and not (pairs and row.method in budgets.PROFILES)
+        if row.difference is not None and not (pairs and row.method in budgets.PROFILES)
     ]
+
+
+def against_reference(table: Table, row: Row) -> Comparison:
+    """A row that has a difference, with what that is to."""
+    base = next(other for other in table.rows if other.label == row.reference)
+    assert row.difference is not None
+    against = "" if base.method == BASELINE else base.label
+    return Comparison(row.method, row.label, against, base.test, row.difference, row.corrected)
 
 
 def overview(studies: Mapping[str, Sequence[Table]]) -> Grid:
@@ -82,14 +99,14 @@ def overview(studies: Mapping[str, Sequence[Table]]) -> Grid:
             counts = {one.difference.n for one in found}
             n = "-".join(map(str, sorted({min(counts), max(counts)})))
             cells = (_listed([one for one in found if one.verdict == verdict]) for verdict in (HELPS, COSTS, UNSHOWN))
-            lines.append([f"{name}: {table.title}", n, _base(found), *cells])
+            lines.append([f"{name}: {table.title}", n, _base(found, max(counts)), *cells])
     return Grid(["Study", "n", "Compared with (%)", "Helps", "Costs", "Neither is shown"], lines)
 
 
-def _base(found: Sequence[Comparison]) -> str:
+def _base(found: Sequence[Comparison], n: int) -> str:
     bases = sorted({one.base for one in found}, key=lambda base: base.mean)
     if len(bases) == 1:
-        return mean_and_interval(bases[0])
+        return mean_beside(bases[0], n)
     return f"{bases[0].mean:.2f} to {bases[-1].mean:.2f}"
 
 

@@ -8,13 +8,16 @@ from dropact.experiments.recipes import Printed
 from dropact.experiments.statistics import ALPHA, Summary
 from dropact.report.tables import Row, Table, seed_ranges
 
+DETECTABLE = (
+    "Detectable is the true difference that so many seeds, with the spread seen, would have shown (p below 0.05, "
+    "uncorrected) with a chance of 0.8."
+)
 LEGEND = (
     "Mean over n seeds ± half of the 95 % t-interval. The result is the test error of the last epoch; the best epoch "
     "is shown only because others report it. Differences are to the baseline, or of a combination to itself without "
     "its last part. They are paired: same seed, hence same initial weights and same batches. p is two-sided, by the "
-    "paired t-test; beside it, corrected by Holm for all comparisons of the table. Detectable is the true difference "
-    "that so many seeds, with the spread seen, would have shown (p below 0.05, uncorrected) with a chance of 0.8. The "
-    "spread is that of training on one fixed split. Train error is that of the final weights in eval mode."
+    f"paired t-test; beside it, corrected by Holm for all comparisons of the table. {DETECTABLE} The spread is that of "
+    "training on one fixed split. Train error is that of the final weights in eval mode."
 )
 
 
@@ -22,6 +25,12 @@ def mean_and_interval(summary: Summary) -> str:
     """`2.61 ± 0.12`, or the mean alone where there is no interval."""
     half = summary.half_width
     return f"{summary.mean:.2f}" if half is None else f"{summary.mean:.2f} ± {half:.2f}"
+
+
+def mean_beside(summary: Summary, n: int) -> str:
+    """As `mean_and_interval`, with the number of seeds where it is not the `n` that stands beside it."""
+    text = mean_and_interval(summary)
+    return text if summary.n == n else f"{text} (n = {summary.n})"
 
 
 def signed(value: float) -> str:
@@ -118,18 +127,22 @@ def reading(table: Table) -> list[str]:
         if found.p_value is None or row.corrected is None:
             sentences.append(f"{row.label}: {signed(found.mean)} points{paper}; {found.note}.")
             continue
-        side = "lower" if found.mean < 0 else "higher"
-        if row.corrected < ALPHA:
-            verdict = f"{side} than {row.reference}"
-        elif found.p_value < ALPHA:
-            verdict = f"{side} than {row.reference} if it were the only comparison, not shown among all"
-        else:
-            verdict = f"no difference to {row.reference} shown"
+        verdict = shows(found, row.corrected, f"{row.reference}")
         chances = f"p {_equals(p_value(row))}, corrected {_equals(probability(row.corrected))}"
         sentences.append(
             f"{row.label}: {verdict} ({difference(row)} points, {chances}; detectable {detectable(row)}{paper})."
         )
     return sentences
+
+
+def shows(found: Summary, corrected: float, other: str) -> str:
+    """What a tested difference to `other` shows, by itself and among all comparisons."""
+    side = "lower" if found.mean < 0 else "higher"
+    if corrected < ALPHA:
+        return f"{side} than {other}"
+    if found.p_value is not None and found.p_value < ALPHA:
+        return f"{side} than {other} if it were the only comparison, not shown among all"
+    return f"no difference to {other} shown"
 
 
 def _equals(p: str) -> str:

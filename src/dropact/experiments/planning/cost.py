@@ -26,6 +26,7 @@ from dropact.experiments.data.archive import ARCHIVES, VALIDATION_SHARE
 from dropact.experiments.data.digits import load_digits
 from dropact.experiments.evaluation import error_percent
 from dropact.experiments.hardware import autocast, checked_device, repeatable
+from dropact.experiments.methods import METHODS, parts_of
 from dropact.experiments.trainer import Trainer
 
 SECONDS = 5.0
@@ -104,8 +105,10 @@ class Cost:
 
 
 def kind_of(config: RunConfig) -> str:
-    """What it shares with all configs whose steps cost the same."""
-    return json.dumps([config.method, replace(config, **_INDIFFERENT).setting], sort_keys=True)
+    """What it shares with all configs whose steps cost the same; of the options only those of branches dropped."""
+    skips = any(METHODS[part].drops_branches for part in parts_of(config.method))  # fewer branches, cheaper steps
+    options = dict(config.options) if skips else {}
+    return json.dumps([config.method, options, replace(config, **_INDIFFERENT).setting], sort_keys=True)
 
 
 def measure(config: RunConfig, device: str = "cpu", seconds: float = SECONDS, batch: int | None = None) -> Cost:
