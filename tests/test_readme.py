@@ -29,8 +29,8 @@ def test_the_call_sites_it_counts_are_those_of_the_record():
     parts = json.loads((ROOT / "results" / "differences" / "differences.json").read_text(encoding="utf-8"))["parts"]
     found = {row["network"]: (row["sites"], row["modules"]) for row in parts["call-sites"]}
     said = re.search(
-        r"all (\d+) activations of torchvision's resnet50, which has (\d+) ReLU modules,\s+and all (\d+) of inception_v3 "
-        r"with its auxiliary head, which has none",
+        r"all (\d+) activations of torchvision's resnet50, which has (\d+) ReLU modules,\s+and all (\d+) of "
+        r"inception_v3 with its auxiliary head, which has none",
         README,
     )
     assert tuple(map(int, said.groups())) == (*found["resnet50"], found["inception_v3"][0])
