@@ -125,6 +125,14 @@ def test_the_host_chooses_what_tensors_choose(count):
             assert chosen_on_host(seed, count, drop_prob) == expected
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_rate_is_that_of_its_tensor_in_any_dtype(dtype):
+    bits = random_bits(torch.tensor(3), torch.arange(2**16))
+    for value in (0.0, 0.05, 0.5, 1.0):
+        rate = torch.tensor(value, dtype=dtype)
+        assert torch.equal(is_chosen(bits, rate), is_chosen(bits, rate.item()))  # a float is exact
+
+
 @pytest.mark.parametrize("count", [128, 129])
 def test_the_host_hashes_the_same_words(count):
     # A probability a hair above a word chooses it, a hair below does not: any other word would be found out.

@@ -32,7 +32,9 @@ def check_number(value: float, name: str, low: float = -math.inf, high: float = 
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not low <= value <= high or math.isinf(value):  # also refuses NaN
-        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value!r}")
+        least = "(-inf" if low == -math.inf else f"[{low:g}"
+        most = "inf)" if high == math.inf else f"{high:g}]"
+        raise ValueError(f"{name} must lie in {least}, {most}, got {value!r}")
     return float(value)
 
 

@@ -85,7 +85,8 @@ def apply(activation: Activation, x: Tensor) -> Tensor:
 def mix(f: Tensor, g: Tensor, prob: float | Tensor) -> Tensor:
     """``(1 - prob) * f + prob * g``, in the dtype of ``f``; at 0 and 1 one alone, as 0 times infinity is no number."""
     if isinstance(prob, Tensor):
-        return ((1 - prob) * f + prob * g).to(f.dtype)  # else a 0-d ``f`` would take that of ``prob``
+        mixed = torch.where(prob == 0, f, torch.where(prob == 1, g, (1 - prob) * f + prob * g))
+        return mixed.to(f.dtype)  # else a 0-d ``f`` would take that of ``prob``
     if prob in (0, 1):
         return (g if prob else f).clone()
     return (1 - prob) * f + prob * g

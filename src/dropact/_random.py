@@ -88,11 +88,15 @@ def as_seed(seed: int | Tensor | None, like: Tensor) -> Tensor:
                 f"seed must be an int or a 0-d int64 tensor, got a {seed.dtype} tensor of shape {tuple(seed.shape)}"
             )
         return seed.to(like.device)
+    return torch.full((), check_seed(seed), dtype=torch.int64, device=like.device)
+
+
+def check_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed must be an int or a 0-d int64 tensor, got {seed!r}")
     if not -(2**63) <= seed < 2**63:
         raise ValueError(f"seed must lie in [-2**63, 2**63), got {seed}")
-    return torch.full((), seed, dtype=torch.int64, device=like.device)
+    return seed
 
 
 def _mix(x: Any) -> Any:
@@ -197,13 +201,15 @@ def _in_storage_order(values: Tensor, x: Tensor) -> Tensor:
 def threshold(drop_prob: float | Tensor) -> int | Tensor:
     """The integer below which a word, read as a signed one, lies with probability ``drop_prob``.
 
-    Exact to 2**-33 for a float (or a float64 tensor), in whatever dtype the activations are.
+    Exact to 2**-33, of a tensor's own value, in whatever dtype the activations are.
 
     >>> threshold(0.0) == -(2**31), threshold(0.5), threshold(1.0) == 2**31
     (True, 0, True)
     """
     if isinstance(drop_prob, Tensor):
-        return (drop_prob * 2.0**32).round().to(torch.int64) - 2**31
+        # In float16 2**32 is infinite. float64, where the device has it.
+        wide = drop_prob.float() if drop_prob.device.type == "mps" else drop_prob.double()
+        return (wide * 2.0**32).round().to(torch.int64) - 2**31
     return round(drop_prob * 2**32) - 2**31
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dropact import DropActivation
 from dropact.functional import drop_activation
@@ -46,9 +47,57 @@ def test_granularity_shares_one_draw(granularity, shared):
         assert torch.equal(dropped.amin(shared), dropped.amax(shared))
     units = dropped.float() if shared is None else dropped.float().mean(shared)
     n = units.numel()
-    if n > 1:  # z-test of the rate, and of independence: the units scatter as n Bernoulli draws do
-        assert abs(units.mean().item() - 0.3) < 5.5 * (0.3 * 0.7 / n) ** 0.5
-        assert units.flatten().unique().tolist() == [0.0, 1.0]
+    if n == 1:
+        return
+    assert abs(units.mean().item() - 0.3) < 5.5 * (0.3 * 0.7 / n) ** 0.5
+    for dim in range(units.dim()):  # chi-squared over the means of slices, which scatter as independent draws do
+        slices = units.double().transpose(0, dim).flatten(1).mean(1) if units.dim() > 1 else units.double()
+        k, each = len(slices), n // len(slices)
+        chi2 = ((slices - 0.3).square() * each / (0.3 * 0.7)).sum().item()
+        # variance of a squared standardised mean of Bernoulli draws: 2 + (excess kurtosis of one draw) / draws
+        assert abs(chi2 - k) < 5.5 * (k * (2 + (1 / (0.3 * 0.7) - 6) / each)) ** 0.5
+
+
+@pytest.mark.parametrize("granularity", ["channel", "sample", "layer"])
+def test_coarse_masks_are_differentiated_compiled_and_computed_again(granularity):
+    layer = DropActivation(0.3, granularity=granularity)
+    x = torch.randn(6, 5, 3, 2, requires_grad=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        y = layer(x)
+        (slope,) = torch.autograd.grad(y.sum(), x)
+        # it is piecewise linear: its slope times its input is its output
+        assert torch.equal(slope * x, y)
+        torch.manual_seed(5)
+        again = checkpoint(layer, x, use_reentrant=False)
+        assert torch.equal(torch.autograd.grad(again.sum(), x)[0], slope)
+        torch._dynamo.reset()
+        torch.manual_seed(5)
+        compiled = torch.compile(layer, fullgraph=True)(x)
+        assert torch.equal(compiled, y)
+        assert torch.equal(torch.autograd.grad(compiled.sum(), x)[0], slope)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_coarse_mask_of_a_rate_in_a_tensor_is_that_of_its_number(dtype):
+    x = -torch.ones(64, 32, 3)
+    rate = torch.tensor(0.25, dtype=dtype)  # the same number in both
+    for granularity in ("element", "channel", "sample"):
+        expected = drop_activation(x, 0.25, granularity=granularity, seed=1)
+        assert torch.equal(drop_activation(x, rate, granularity=granularity, seed=1), expected)
+
+
+@pytest.mark.parametrize("name", ["relu", "elu"])
+def test_infinite_inputs_meet_no_zero_where_the_rate_is_a_tensor(name):
+    x = torch.tensor([-torch.inf, -1.0, torch.inf])
+    f = {"relu": F.relu, "elu": F.elu}[name](x)
+    torch._dynamo.reset()
+    layer = DropActivation(0.0, name).eval()
+    compiled = torch.compile(layer, fullgraph=True)
+    for rate, expected in ((0.0, f), (1.0, x)):
+        layer.drop_prob = rate
+        for y in (compiled(x), drop_activation(x, torch.tensor(rate), name, training=False)):
+            torch.testing.assert_close(y, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("granularity", ["channel", "sample", "layer"])

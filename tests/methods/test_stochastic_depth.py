@@ -2,6 +2,8 @@
 
 import copy
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -53,6 +55,35 @@ def test_skipping_is_masking_without_the_work(mode, scaling, memory_format):
         assert branch.seen == [survivors] * bool(survivors)
         for masked, skipped in zip(*results, strict=True):
             torch.testing.assert_close(skipped, masked, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("mode", ["batch", "row"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_masking_rounds_no_more_than_skipping(mode, dtype):
+    base = torch.randn(5, 3, dtype=dtype)
+    for mask in masks(mode):
+        masked, skipped = (
+            stochastic_depth(base, torch.tanh, 0.05, mode, "train", compute, residual_scale=0.3, mask=mask)
+            for compute in ("masked", "skip")
+        )
+        assert torch.equal(masked, skipped)
+
+
+@pytest.mark.parametrize("compute", ["skip", "masked"])
+def test_seeds_are_refused_alike(compute):
+    x = torch.ones(2, 3)
+    for seed, error in ((2**63, ValueError), (True, TypeError), (1.0, TypeError)):
+        with pytest.raises(error, match="seed must"):
+            stochastic_depth(x, torch.tanh, 0.5, compute=compute, seed=seed)
+
+
+def test_the_default_device_at_import_does_not_decide_where_python_draws():
+    code = (
+        "import torch; torch.set_default_device('meta'); import dropact; torch.set_default_device('cpu');"
+        "print(dropact.functional.stochastic_depth(torch.ones(3), torch.tanh, 0.5, seed=None).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "torch.Size([3])\n", done.stderr
 
 
 @pytest.mark.parametrize("mode", ["batch", "row"])

@@ -102,8 +102,8 @@ def test_zeros_share_what_the_others_leave():
         (lambda: linear_survival(1, budget=0.5, rule="timm"), ValueError, "must lie in [1, 1] for 1 branches"),
         (lambda: linear_survival(4, last=0.5, rule="swin"), ValueError, "rule must be one of 'paper', 'timm'"),
         (lambda: sensitivity_survival([], 0), ValueError, "at least one number, got none"),
-        (lambda: sensitivity_survival([1.0, -1.0], 1), ValueError, "a sensitivity must lie in [0, inf], got -1.0"),
-        (lambda: sensitivity_survival([1.0, math.nan], 1), ValueError, "a sensitivity must lie in [0, inf], got nan"),
+        (lambda: sensitivity_survival([1.0, -1.0], 1), ValueError, "a sensitivity must lie in [0, inf), got -1.0"),
+        (lambda: sensitivity_survival([1.0, math.nan], 1), ValueError, "a sensitivity must lie in [0, inf), got nan"),
         (lambda: sensitivity_survival([1.0, 1.0], 0.5, floor=0.4), ValueError, "budget must lie in [0.8, 2], got 0.5"),
     ],
 )

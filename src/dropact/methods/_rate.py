@@ -12,9 +12,11 @@ class LayerWithRate(nn.Module):
     """Base of the layers that have a ``drop_prob``, which may be set at any time.
 
     Compiled code reads it from a 0-d buffer, so that a schedule recompiles nothing; ``state_dict`` does not hold it.
+    What others write into the buffer, as ``torch.optim.swa_utils.AveragedModel`` does into its copy's, is the rate then.
     """
 
     _rate: Tensor
+    _written: int  # the buffer's version when the number was last the same
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
@@ -23,6 +25,8 @@ class LayerWithRate(nn.Module):
 
     @property
     def drop_prob(self) -> float:
+        if not torch.compiler.is_compiling():
+            self._adopt_rate()
         return self._drop_prob
 
     @drop_prob.setter
@@ -37,7 +41,10 @@ class LayerWithRate(nn.Module):
 
     def rate(self) -> float | Tensor:
         """What to compute with: the number, or in compiled code, which would be guarded on it, the buffer."""
-        return self._rate if torch.compiler.is_compiling() else self._drop_prob
+        if torch.compiler.is_compiling():
+            return self._rate
+        self._adopt_rate()
+        return self._drop_prob
 
     def training_rate(self) -> float | Tensor:
         """The buffer; the number, where the model was made on the meta device and given its weights, but no buffer."""
@@ -51,8 +58,29 @@ class LayerWithRate(nn.Module):
         ):  # one made in inference mode is written to only there
             self._rate = torch.empty((), dtype=dtype, device=self._rate.device)
         self._rate.fill_(self._drop_prob)
+        self._note_version()
+
+    def _note_version(self) -> None:
+        self._written = -1 if self._rate.is_inference() else self._rate._version  # those have none
+
+    def _adopt_rate(self) -> None:
+        """Reads the buffer where others have written to it, which waits for the device."""
+        rate = self._rate
+        if rate.is_meta or rate.is_inference() or rate._version == self._written:
+            return
+        if type(rate) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(rate):
+            return  # it has no number of its own
+        self._note_version()
+        found = rate.item()
+        if torch.tensor(self._drop_prob, dtype=rate.dtype).item() != found:  # not only rounded
+            self._drop_prob = self._checked(found)
+
+    def __setstate__(self, state):  # type: ignore[no-untyped-def]
+        super().__setstate__(state)
+        self._note_version()  # of the copy's buffer
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        self._adopt_rate()
         super()._apply(fn, recurse)
         self._write_rate()  # .half() has rounded it, .to_empty() has lost it
         return self

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from dropact._arguments import check_choice, check_number, check_probability
-from dropact._random import as_seed, chosen_on_host, is_chosen, random_bits_like
+from dropact._random import as_seed, check_seed, chosen_on_host, is_chosen, random_bits_like
 from dropact.methods._rows import AllAndSome, Alone, add_rows, select_rows
 
 MODES = ("batch", "row")
@@ -19,7 +19,7 @@ SCALINGS = ("test", "train")
 COMPUTES = ("skip", "masked")
 
 Branch = Callable[..., Tensor]
-_HOST = torch.empty(0)  # decisions that Python acts on are drawn where it can read them without waiting
+_HOST = torch.empty(0, device="cpu")  # decisions that Python acts on are drawn where it can read them without waiting
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def draw_mask(x: Tensor, drop_prob: float | Tensor, how: How, seed: int | Tensor
 
 def _survivors(x: Tensor, drop_prob: float | Tensor, how: How, seed: int | Tensor | None) -> Tensor:
     """The same on the host, as the rows that are kept; in mode "batch", where all are one, 0 or none."""
-    drawn = seed if isinstance(seed, int) else int(as_seed(seed, _HOST).item())
+    drawn = int(as_seed(seed, _HOST).item()) if seed is None or isinstance(seed, Tensor) else check_seed(seed)
     count = _row_count(x) if how.mode == "row" else 1
     dropped = set(chosen_on_host(drawn, count, float(drop_prob)))
     return torch.tensor([row for row in range(count) if row not in dropped], dtype=torch.int64)
@@ -97,7 +97,8 @@ def add_mean(shortcut: Tensor, y: Tensor, drop_prob: float | Tensor, how: How) -
 
 
 def add_masked(shortcut: Tensor, y: Tensor, mask: Tensor, drop_prob: float | Tensor, how: How) -> Tensor:
-    keep = (~mask).to(y.dtype) * how.training_factor(drop_prob)
+    keep = (~mask).to(y.dtype)  # without the factor, which that dtype would round
+    y = times(y, how.training_factor(drop_prob))
     return shortcut + y * (keep.view(-1, *[1] * (y.dim() - 1)) if how.mode == "row" else keep)
 
 

@@ -7,7 +7,7 @@ import torch
 from dropact._random import as_seed, derived_seed, draw_seed
 
 _REMEMBERED = 256  # forward passes whose recomputation may still come
-_LIKE = torch.empty(0)
+_LIKE = torch.empty(0, device="cpu")
 
 
 class SharedSeeds:

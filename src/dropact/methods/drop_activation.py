@@ -98,7 +98,7 @@ def _mean(x: Tensor, drop_prob: float | Tensor, activation: Activation, inplace:
         if not isinstance(drop_prob, Tensor):
             # LeakyReLU of slope 0 makes NaN of -inf
             return F.leaky_relu(x, drop_prob, inplace=inplace) if drop_prob else F.relu(x, inplace=inplace)
-        y = torch.where(x > 0, x, (x * drop_prob).to(x.dtype))
+        y = torch.where(drop_prob == 0, F.relu(x), torch.where(x > 0, x, x * drop_prob)).to(x.dtype)
     else:
         source = x.clone() if inplace else x
         y = mix(apply(activation, source), source, drop_prob)

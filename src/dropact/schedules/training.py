@@ -179,6 +179,8 @@ def anneal(
     for value, name in ((start, "start"), (peak, "peak")):
         if value is not None:
             check_number(value, name, low=0.0, high=1.0)
+            for layer in layers:  # stochastic depth that divides by what is left refuses 1
+                layer._checked(value)
     return Annealing(layers, _with_options(shape, options), steps, start, peak)
 
 
