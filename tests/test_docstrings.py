@@ -11,6 +11,7 @@ import dropact
 LAYERS = (
     "_random",
     "_elementwise",
+    "_layout",
     "kernels",
     "theory",
     "methods",

@@ -219,7 +219,9 @@ def last_below(drop_prob: float | Tensor, device: torch.device) -> tuple[Tensor,
     if torch.compiler.is_compiling() and isinstance(drop_prob, Tensor) and device.type == "cpu":
         limit = torch.ops.dropact.limit(drop_prob)
         return limit[0], limit[1].view(torch.float32)
-    limit = torch.as_tensor(threshold(drop_prob), device=device)
+    found = threshold(drop_prob)
+    # Filled in, not copied from the host, which a CUDA graph cannot capture.
+    limit = found.to(device) if isinstance(found, Tensor) else torch.full((), found, dtype=torch.int64, device=device)
     return (limit - 1).clamp(min=-(2**31)).to(torch.int32), torch.where(limit > -(2**31), float("-inf"), 0.0)
 
 

@@ -6,7 +6,7 @@ from inputs import same_bits
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dropact import GAAF, DropActivation, RandomizedReLU
+from dropact import GAAF, DropActivation, RandomizedReLU, StochasticDepth
 from dropact.functional import drop_activation, randomized_relu
 from dropact.kernels import reference
 
@@ -15,6 +15,7 @@ LAYERS = {
     "relu": lambda: DropActivation(0.3),
     "gelu": lambda: DropActivation(0.3, "gelu"),
     "rrelu": lambda: RandomizedReLU(),
+    "masked depth": lambda: StochasticDepth(nn.Tanh(), 0.3, mode="row", compute="masked"),
 }
 
 

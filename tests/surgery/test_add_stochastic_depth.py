@@ -115,6 +115,7 @@ def test_a_kept_branch_changes_nothing_and_a_dropped_one_leaves_the_shortcut(blo
     assert list(model.state_dict()) == list(plain.state_dict())
     for net in (plain, model):
         net(x.clone()).square().sum().backward()
+    trained = {name for name, p in plain.named_parameters() if p.grad is not None}
     assert torch.equal(model(x.clone()), plain(x.clone()))
     torch.testing.assert_close(flat(model), flat(plain))
     for change in receipt:
@@ -130,7 +131,7 @@ def test_a_kept_branch_changes_nothing_and_a_dropped_one_leaves_the_shortcut(blo
     assert torch.equal(y, F.relu(expected) if block is InPlace else expected)
     model.zero_grad(set_to_none=True)
     y.sum().backward() if y.requires_grad else None
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad) or block in (InPlace, Within, Listed)
+    assert {n for n, p in model.named_parameters() if p.grad is not None} == trained
     model.eval()
     receipt.undo()
     assert type(model[0]) is block
@@ -451,6 +452,30 @@ def test_row_mode_cuts_what_goes_with_the_rows():
     assert all(torch.equal(a, b) or torch.allclose(a, c) for a, b, c in zip(y, x, full, strict=True))
 
 
+@pytest.mark.parametrize("functional", [False, True])
+def test_positions_are_no_branch(functional):
+    """Nor what else is looked up: it is no function of the values that it is added to."""
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.positions = nn.Embedding(9, 4), nn.Embedding(9, 4)
+
+        def forward(self, ids=None, embedded=None):
+            if embedded is None:
+                embedded = self.tokens(ids)
+            if functional:
+                where = F.embedding(ids, self.positions.weight)
+            elif ids is not None:
+                where = self.positions(ids)
+            else:
+                where = self.positions(embedded[..., 0].argsort())
+            return embedded + where
+
+    model = nn.Sequential(Tokens(), Plain())
+    assert [change.name for change in dropact.add_stochastic_depth_(model, 0.5)] == ["1.residual"]
+
+
 def test_where_chooses():
     model = nn.Sequential(Plain(), Plain())
     receipt = dropact.add_stochastic_depth_(model, where=lambda name, module: name.startswith("1."))
@@ -478,6 +503,21 @@ def _llama():
     return transformers.LlamaModel(transformers.LlamaConfig(**sizes, num_hidden_layers=2, use_cache=False))
 
 
+def _vit():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": 2}
+    return transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=32), add_pooling_layer=False)
+
+
+def _whisper():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "vocab_size": 100, "num_mel_bins": 8}
+    sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_source_positions": 8}
+    sizes |= {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
+    config = transformers.WhisperConfig(**sizes, decoder_start_token_id=1, use_cache=False)
+    return transformers.WhisperModel(config)
+
+
 def _encoder():
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
     return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
@@ -485,6 +525,7 @@ def _encoder():
 
 SMALL, IMAGES = torch.zeros(2, 3, 16, 16), torch.zeros(2, 3, 64, 64)
 TOKENS = {"input_ids": torch.zeros(2, 16, dtype=torch.int64)}
+SPEECH = {"input_features": torch.zeros(2, 8, 16), "decoder_input_ids": torch.zeros(2, 4, dtype=torch.int64)}
 # How many branches each has: counted in its paper or its configuration.
 MODELS = {
     "resnet-20": (partial(build_network, "resnet-20"), SMALL, 9),
@@ -495,11 +536,19 @@ MODELS = {
     "torchvision mobilenet_v2": (partial(_torchvision, "mobilenet_v2"), IMAGES, 10),
     "torchvision vit_b_16": (partial(_torchvision, "vit_b_16", image_size=64), IMAGES, 24),
     "torchvision convnext_tiny": (partial(_torchvision, "convnext_tiny"), IMAGES, 18),
+    "torchvision regnet_y_400mf": (partial(_torchvision, "regnet_y_400mf"), IMAGES, 16),
+    "torchvision efficientnet_b0": (partial(_torchvision, "efficientnet_b0"), IMAGES, 9),
+    "torchvision swin_t": (partial(_torchvision, "swin_t"), IMAGES, 12),  # one layer for both of a block
+    "timm regnety_002": (partial(_timm, "regnety_002"), IMAGES, 13),
+    "timm efficientnet_b0": (partial(_timm, "efficientnet_b0"), IMAGES, 9),
+    "timm swin_tiny": (partial(_timm, "swin_tiny_patch4_window7_224", img_size=64, window_size=2), IMAGES, 24),
     "timm resnetv2_50": (partial(_timm, "resnetv2_50"), IMAGES, 16),
     "timm convnext_tiny": (partial(_timm, "convnext_tiny"), IMAGES, 18),
     "timm vit_tiny": (partial(_timm, "vit_tiny_patch16_224", img_size=64), IMAGES, 24),
     "transformers gpt2": (_gpt2, TOKENS, 6),
     "transformers llama": (_llama, TOKENS, 4),
+    "transformers vit": (_vit, {"pixel_values": torch.zeros(2, 3, 32, 32)}, 4),
+    "transformers whisper": (_whisper, SPEECH, 10),
     "torch encoder": (_encoder, torch.zeros(2, 5, 16), 4),
 }
 
@@ -519,11 +568,11 @@ def test_networks_of_others(name):
         receipt = dropact.add_stochastic_depth_(model, 0.5, inputs=inputs)
     assert len(receipt) == branches
     assert list(model.state_dict()) == keys
-    without = {n for n, p in model.named_parameters() if p.grad is None}
+    without = {n for n, p in model.named_parameters() if p.requires_grad}
     for _ in range(2):
         output = model(**inputs) if isinstance(inputs, dict) else model(inputs)
         (output if isinstance(output, torch.Tensor) else output[0]).square().sum().backward()
-        missing = {n for n, p in model.named_parameters() if p.grad is None}
+        missing = {n for n, p in model.named_parameters() if p.requires_grad and p.grad is None}
         assert missing < without
         assert not missing
     receipt.undo()
@@ -575,10 +624,9 @@ def test_a_rate_of_others_may_be_that_of_survival(written, survives, existing):
             return x + self.drop(self.one(x)) if written == "in the branch" else self.drop(self.one(x))
 
     model = nn.Sequential(Dropped())
-    if existing == "replace" and written == "outside":
-        return
     receipt = dropact.add_stochastic_depth_(model, 0.9, existing=existing)
-    expected = 1.0 if existing == "replace" else 0.9
+    # where the sum is not there to be seen, the layer that drops stays the one that does
+    expected = 1.0 if existing == "replace" and written == "in the branch" else 0.9
     assert model[0].drop.number == pytest.approx(expected if survives else 1 - expected)
     assert model[0].drop.momentum == 0.5
     receipt.undo()

@@ -12,7 +12,7 @@ class LayerWithRate(nn.Module):
     """Base of the layers that have a ``drop_prob``, which may be set at any time.
 
     Compiled code reads it from a 0-d buffer, so that a schedule recompiles nothing; ``state_dict`` does not hold it.
-    What others write into the buffer, as ``torch.optim.swa_utils.AveragedModel`` does into its copy's, is the rate then.
+    What others write into the buffer is the rate then, as ``torch.optim.swa_utils.AveragedModel`` does in its copy.
     """
 
     _rate: Tensor

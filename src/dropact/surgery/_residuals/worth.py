@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dropact.surgery._resolve import UNKNOWN, Resolver
 
@@ -127,9 +128,16 @@ class Worths:
         inner = NOTHING
         for child in ast.iter_child_nodes(node):
             inner |= self.value(child)
+        if isinstance(node, ast.Call) and self._looks_up(node):
+            return NOTHING  # an embedding is not a function of what it is looked up by: positions are no branch
         if isinstance(node, ast.Call) and inner.paths and (count := self._weights(node)):
             return inner.through(node, count)
         return inner
+
+    def _looks_up(self, call: ast.Call) -> bool:
+        called = self._resolver.value(call.func)
+        functions = called is F.embedding or called is F.embedding_bag
+        return functions or isinstance(called, nn.Embedding | nn.EmbeddingBag)
 
     def _weights(self, call: ast.Call) -> int:
         """Those that a call adds: of the module called, or of the parameters among a function's arguments."""
