@@ -98,6 +98,19 @@ def test_the_new_runs_are_kept_where_asked(recorded, tmp_path):
     assert read_run(directory).result == read_run(recorded / "runs" / directory.name).result
 
 
+@pytest.mark.parametrize("made", [{"git_revision": "f" * 40}, {"threads": 99}])
+def test_what_lies_where_asked_was_trained_by_this_code_or_is_refused(recorded, tmp_path, capsys, made):
+    again = tmp_path / "again"
+    words = ["verify", str(recorded), "--runs", "1", "--out", str(again)]
+    assert main(words) == main(words) == 0
+    (path,) = again.glob("runs/*/environment.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | made))
+    capsys.readouterr()
+    assert main(words) == 2
+    ((name, value),) = made.items()
+    assert f"trained earlier, with {name} {value}, which is not what is here now" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

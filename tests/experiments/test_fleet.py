@@ -28,6 +28,16 @@ def test_a_clock_that_ticks_says_the_same(seed):
     assert spans == sorted(spans, reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("devices", "per_run", "at_once"), [(5, 0.4, 10), (2, 0.6, 2), (3, 1 / 3, 9), (5, 2.0, 2), (1, 0.1, 10)]
+)
+def test_no_run_is_split_over_parts_of_devices(devices, per_run, at_once):
+    for runs in (at_once, at_once + 1):
+        fleet = Fleet.of([3600.0] * runs, devices, per_run)
+        assert fleet.seconds == 3600.0 * (1 + (runs > at_once))
+    assert Fleet.of([3600.0] * at_once, devices, per_run).enough == (4 if devices == 5 and per_run == 2 else devices)
+
+
 @pytest.mark.parametrize(("runs", "devices", "per_run"), [(30, 64, 1.0), (30, 8, 1.0), (30, 4, 0.25), (12, 8, 2.0)])
 def test_equal_runs_go_by_in_rounds(runs, devices, per_run):
     fleet = Fleet.of([3600.0] * runs, devices, per_run)

@@ -236,6 +236,24 @@ def test_stochastic_depth_needs_residual_branches():
             apply_to_network(network, method, options, sample)
 
 
+@pytest.mark.parametrize(
+    ("network", "method", "words"),
+    [
+        (
+            "resnet-20",
+            "hidden-dropout",
+            "fully connected layers after the first, but the network has none",
+        ),
+        ("mlp-tanh-256-256-256", "rrelu", "replaces activations, but no activation"),
+        ("mlp-tanh-256-256-256", "aid", "replaces activations, but no activation"),
+    ],
+)
+def test_a_method_that_would_do_nothing_is_refused(network, method, words):
+    built = build_network(network)
+    with pytest.raises(ConfigError, match=words):
+        apply_to_network(built, method, complete_options(method, {}, "cifar10"))
+
+
 @pytest.mark.parametrize("method", ["rrelu", "drop-activation"])
 def test_conversion_reaches_every_relu(method):
     network = build_network("resnet-20")

@@ -13,6 +13,18 @@ from dropact.experiments.reproduction import Reproduction
 TABLE = recipe("table1")
 
 
+def test_a_row_s_own_field_stands_above_the_machine_s_and_below_the_user_s():
+    named = recipe("depth-budget-small")
+    machine = {"precision": "float32", "memory_format": "contiguous"}
+
+    def precisions(made):
+        return {config.precision for config in made.configs()}
+
+    assert precisions(Reproduction.of(named, [0], defaults=machine)) == {"bfloat16"}
+    assert precisions(Reproduction.of(TABLE, [0], defaults={"precision": "bfloat16"})) == {"bfloat16"}
+    assert precisions(Reproduction.of(named, [0], fields=machine, defaults={})) == {"float32"}
+
+
 def test_its_file_gives_it_back(tmp_path):
     made = Reproduction.of(TABLE, [0, 4], ["resnet-164", "wrn-28-10"], epochs=8, fields={"precision": "bfloat16"})
     claim_folder(tmp_path / "new", made)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from makers import config, make_run, snapshot
 
+import dropact.experiments.spread.local as local_module
 from dropact.cli import main
 from dropact.experiments.checkpoint import CheckpointWarning
 from dropact.experiments.errors import RecordError, TrainingError
@@ -47,6 +48,29 @@ def test_a_process_that_dies_is_replaced_and_a_run_over_which_all_die_is_given_u
     assert all(words in str(found[CONFIGS[4]]) for words in (CONFIGS[4].key, "processes died", "-9"))
     begun = [sum(path.name.startswith(f"{seed}-") for path in tmp_path.iterdir()) for seed in range(6)]
     assert begun == [1, 2, 1, 1, 2, 1]
+
+
+class Held(Dying):
+    """Seed 0 holds its process until seed 1 has begun again."""
+
+    def __call__(self, made):
+        last = time.monotonic() + 120
+        while made.seed == 0 and len(list(self.folder.glob("1-*"))) < 2 and time.monotonic() < last:
+            time.sleep(0.01)
+        return super().__call__(made)
+
+
+def test_a_process_that_takes_the_place_of_another_gets_its_gpu(tmp_path, monkeypatch):
+    turns = []
+
+    def start(task, turn):
+        turns.append(turn)
+        return started(task, None)  # there is no GPU here
+
+    started = local_module._start
+    monkeypatch.setattr(local_module, "_start", start)
+    dict(local(2, "cuda")(Held(tmp_path, {1: 1}), CONFIGS[:2]))
+    assert turns == [0, 1, 1]
 
 
 def test_an_error_of_ours_is_raised_with_its_trace():

@@ -173,16 +173,16 @@ def add_training_options(parser: argparse.ArgumentParser, out: str) -> None:
 
 
 def pace_of(args: argparse.Namespace, dataset: str, held: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Precision and layout: those said, else those of the setting that --out holds, else what suits the device.
-
-    So a folder can be extended on another kind of machine.
-    """
+    """Precision and layout: those said, else what suits the device."""
     from dropact.experiments.hardware import checked_device, fast_fields
 
     checked_device(args.device)
-    pace = fast_fields(args.device, dataset)
-    if held is not None:
-        pace = {name: held[name] for name in PACE}
+    return fast_fields(args.device, dataset) | pace_said(args, held)
+
+
+def pace_said(args: argparse.Namespace, held: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those on the command line, else those of the setting that --out holds: a folder can be extended elsewhere."""
+    pace = {} if held is None else {name: held[name] for name in PACE}
     return pace | {name: getattr(args, name) for name in PACE if getattr(args, name) is not None}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dropact.cli.options import (
     add_grid_options,
     add_run_options,
-    pace_of,
+    pace_said,
     require_extras,
     require_one_process,
     train_grid,
@@ -58,15 +58,17 @@ def add_recipe_options(parser: argparse.ArgumentParser, recipes: str) -> None:
 def asked_for(args: argparse.Namespace, out: Path | None) -> "Reproduction":
     """The runs that the words on the command line ask for; `out` is the folder they are for, if any."""
     from dropact.experiments.comparison import read_claim
+    from dropact.experiments.hardware import checked_device, fast_fields
     from dropact.experiments.recipes import recipe
     from dropact.experiments.reproduction import Reproduction
 
     made = recipe(args.recipe)
     held = read_claim(Reproduction, out) if out else None
     row = next(iter(held.rows.values())).setting if held is not None and held.rows else None
-    fields = pace_of(args, str(made.rows[0].setting["dataset"]), row)
+    checked_device(args.device)
+    defaults = fast_fields(args.device, str(made.rows[0].setting["dataset"]))  # a row may say otherwise
     chosen = args.seeds if args.seeds is not None else list(range(made.seeds))
-    return Reproduction.of(made, chosen, args.row, args.methods, args.epochs, fields)
+    return Reproduction.of(made, chosen, args.row, args.methods, args.epochs, pace_said(args, row), defaults)
 
 
 def run(args: argparse.Namespace) -> None:

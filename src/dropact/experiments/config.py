@@ -164,6 +164,8 @@ class RunConfig:
             )
         if self.recalibrated and self.microbatches > 1:
             raise ConfigError(f"recalibrated: got True with {self.microbatches} microbatches, accepted: 1 microbatch")
+        if self.recorded and self.sync_batchnorm:  # it is read by one process, whose passes the others would wait for
+            raise ConfigError(f"recorded: got {self.recorded} with sync_batchnorm, accepted: () or without it")
         for name in ("shared_masks", "sync_batchnorm"):
             if getattr(self, name) and self.microbatches == 1:
                 raise ConfigError(f"{name}: got True with 1 microbatch, accepted: 2 microbatches or more")

@@ -56,7 +56,8 @@ def train(
         device: "cpu" or "cuda".
         checkpoints: where the state is kept in mid-run, and gone on from if there is one.
         ranks: the processes that train this run together. All call this with the same config and data, rank 0 alone
-            with `watcher` and `checkpoints`; on all of them the outcome is the same.
+            with `watcher` and `checkpoints`; on all of them the outcome is the same, but for the readings of
+            `recorded`, which are rank 0's.
 
     Returns:
         The records, and a result whose `test_error` is that of the last epoch. The best epoch is noted beside it and

@@ -77,7 +77,10 @@ class Method:
     check: Callable[[Options], None] = lambda options: None
 
 
-def _drop_inputs(layers: Sequence[nn.Module], rate: float) -> None:
+def _drop_inputs(layers: Sequence[nn.Module], rate: float, which: str) -> None:
+    if not layers:
+        raise ConfigError(f"method: got one that drops inputs of {which}, but the network has none")
+
     def drop(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
         return F.dropout(inputs[0], rate, module.training)
 
@@ -91,15 +94,22 @@ def _linears(network: nn.Module) -> list[nn.Module]:
 
 
 def _dropout(network: nn.Module, options: Options) -> None:
-    _drop_inputs(_linears(network)[-1:], options["rate"])
+    _drop_inputs(_linears(network)[-1:], options["rate"], "the last fully connected layer")
 
 
 def _hidden_dropout(network: nn.Module, options: Options) -> None:
-    _drop_inputs(_linears(network)[1:], options["hidden_rate"])
+    _drop_inputs(_linears(network)[1:], options["hidden_rate"], "fully connected layers after the first")
+
+
+def _convert(network: nn.Module, layer: nn.Module) -> None:
+    try:
+        convert_(network, layer)
+    except ValueError as error:
+        raise ConfigError(f"method: got one that replaces activations, but {error}") from None
 
 
 def _randomized_relu(network: nn.Module, options: Options) -> None:
-    convert_(network, RandomizedReLU(lower=options["lower"], upper=options["upper"]))
+    _convert(network, RandomizedReLU(lower=options["lower"], upper=options["upper"]))
 
 
 def _slopes_in_order(options: Options) -> None:
@@ -108,19 +118,19 @@ def _slopes_in_order(options: Options) -> None:
 
 
 def _gaaf(network: nn.Module, options: Options) -> None:
-    convert_(network, GAAF())
+    _convert(network, GAAF())
 
 
 def _aid(network: nn.Module, options: Options) -> None:
-    convert_(network, AID(drop_prob=options["aid_drop_prob"]))
+    _convert(network, AID(drop_prob=options["aid_drop_prob"]))
 
 
 def _stocha(network: nn.Module, options: Options) -> None:
-    convert_(network, StochA(drop_prob=options["stocha_drop_prob"]))
+    _convert(network, StochA(drop_prob=options["stocha_drop_prob"]))
 
 
 def _drop_activation(network: nn.Module, options: Options) -> None:
-    convert_(network, DropActivation(drop_prob=options["drop_prob"]))
+    _convert(network, DropActivation(drop_prob=options["drop_prob"]))
 
 
 def _even_hole(options: Options) -> None:

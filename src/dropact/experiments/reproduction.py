@@ -39,12 +39,14 @@ class Reproduction:
         methods: Sequence[str] | None = None,
         epochs: int | None = None,
         fields: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> "Reproduction":
         """The runs of `recipe` on `seeds`; of all its rows and methods, or of some.
 
         Args:
             epochs: length of the schedule, if not the recipe's own; milestones are scaled and runs marked.
             fields: what every row's setting has otherwise: precision and layout of memory.
+            defaults: the same for what a row does not say itself.
 
         Raises:
             ConfigError: a row or method that the recipe does not have, or a schedule too short for its milestones.
@@ -58,7 +60,9 @@ class Reproduction:
             here = [name for name in row.methods if methods is None or name in methods]
             if here:
                 made = row.comparison(seeds, here, epochs)
-                comparisons[row.name] = Comparison.of({**made.setting, **(fields or {})}, made.methods, made.seeds)
+                unsaid = {name: value for name, value in (defaults or {}).items() if name not in row.setting}
+                setting = {**made.setting, **unsaid, **(fields or {})}
+                comparisons[row.name] = Comparison.of(setting, made.methods, made.seeds)
         if not comparisons:
             raise ConfigError(
                 f"method: got {', '.join(methods or ())} in {', '.join(row.name for row in chosen)} of {recipe.name}, "

@@ -9,7 +9,9 @@ Purpose = Literal["weights", "order", "augmentation", "masks", "points"]
 
 
 def derived_seed(seed: int, purpose: Purpose, part: int = 0) -> int:
-    """A 63-bit seed for one part of a `purpose`, an epoch or a step: no two share a stream.
+    """A 63-bit seed for one part of a `purpose`, an epoch or a step: all are different.
+
+    Of such a seed torch's generator on the CPU takes 32 bits, so that two parts share a stream with a chance of 2**-32.
 
     >>> derived_seed(0, "weights") == derived_seed(0, "order")
     False

@@ -117,7 +117,8 @@ def verify(run: Run, folder: Path, data: Dataset, out: Path, watcher: Watcher, c
     """Trains `run`, one of `folder`'s, once more into `out`, with as many threads and on such a device as then.
 
     Raises:
-        RecordError: the data are not those of the record; `out` is damaged.
+        RecordError: the data are not those of the record; `out` is damaged, or holds the run as other code or another
+            environment has trained it.
         ConfigError: there is no such device here.
     """
     before = run.environment
@@ -128,14 +129,22 @@ def verify(run: Run, folder: Path, data: Dataset, out: Path, watcher: Watcher, c
         )
     torch.set_num_threads(before["threads"])
     run_grid([run.config], out, data, watcher, command, device=before["device"])
-    now = describe(data, command, before["device"])
+    found, now = read_run(out / RUNS / run.config.key), describe(data, command, before["device"])
+    others = {name: then for name, (then, _) in _differing(found.environment, now).items()}
+    if found.environment["git_revision"] != now["git_revision"]:
+        others["git_revision"] = found.environment["git_revision"]
+    if others:
+        made = ", ".join(f"{name} {value}" for name, value in others.items())
+        raise RecordError(
+            f"{out / RUNS / run.config.key}: trained earlier, with {made}, which is not what is here now; choose "
+            "another --out"
+        )
     differing = _differing(before, now)
     for earlier in before.get("before", ()):  # that of a run which was stopped and went on elsewhere
         of_part = {
             f"{name} of a part": values for name, values in _differing(earlier, now).items() if name not in differing
         }
         differing |= of_part
-    found = read_run(out / RUNS / run.config.key)
     texts = [(place / RUNS / run.config.key / METRICS).read_bytes() for place in (folder, out)]
     errors = run.result["test_error"], found.result["test_error"]
     allowed = tolerance(run, finished_runs(folder))

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any
 
 
@@ -66,9 +67,11 @@ class Fleet:
         Raises:
             ValueError: a run needs more devices than there are.
         """
-        slots = int(devices / per_run)
+        # A run that takes a part has it of one device, and one that takes several has them whole.
+        share = int(1 / per_run + 1e-9) if per_run < 1 else 1 / ceil(per_run)
+        slots = int(devices * share + 1e-9)
         whole = makespan(seconds, slots)
-        needed = -int(-enough(seconds) * per_run // 1)
+        needed = ceil(enough(seconds) / share - 1e-9)
         return cls(devices, per_run, whole, sum(seconds) / (slots * whole), needed, max(seconds))
 
     def to_values(self) -> dict[str, Any]:

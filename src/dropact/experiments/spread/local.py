@@ -32,25 +32,25 @@ class _Failed:
 class _Worker:
     process: BaseProcess
     config: RunConfig
+    turn: int
 
 
 def local(count: int, device: str = "cpu") -> Spread[T]:
     """Spreads runs over `count` processes, each with the next run as soon as it is done with one.
 
-    A process that dies costs what its run did since the last checkpoint; another takes its place. GPUs are dealt out in
-    turn. `concurrent.futures` would end all processes when one dies.
+    A process that dies costs what its run did since the last checkpoint; another takes its place and its GPU, which are
+    dealt out in turn. `concurrent.futures` would end all processes when one dies.
     """
 
     def over(task: Callable[[RunConfig], T], configs: Sequence[RunConfig]) -> Iterator[tuple[RunConfig, T | UserError]]:
         waiting, deaths = deque(configs), dict.fromkeys((config.key for config in configs), 0)
         workers: dict[Connection, _Worker] = {}
-        started = 0
         try:
             while waiting or workers:
                 while waiting and len(workers) < count:
-                    pipe, process = _start(task, started if device == "cuda" else None)
-                    started += 1
-                    workers[pipe] = _Worker(process, waiting.popleft())
+                    turn = min({*range(count)} - {worker.turn for worker in workers.values()})
+                    pipe, process = _start(task, turn if device == "cuda" else None)
+                    workers[pipe] = _Worker(process, waiting.popleft(), turn)
                     _send(pipe, workers[pipe].config)
                 ready = set(wait(list(workers)))
                 for pipe in [pipe for pipe in workers if pipe in ready]:
