@@ -446,3 +446,19 @@ def test_another_method_takes_what_it_can():
     assert [c.name for c in receipt] == ["0.relu_call1", "0.relu_call2"]
     assert receipt.skipped[0].reason == "the method does not replace this activation"
     assert not receipt.skipped[0].missed
+
+
+def test_buffers_that_are_views_of_one_number_are_left_and_those_after_them_put_back():
+    class Normalise(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.tensor(0.5).expand(3))
+
+        def forward(self, x):
+            return x - self.mean
+
+    model = nn.Sequential(Normalise(), nn.BatchNorm1d(3), nn.ReLU())
+    mean = model[1].running_mean.clone()
+    coverage(model, torch.randn(8, 3))
+    assert torch.equal(model[1].running_mean, mean)
+    assert model[0].mean.stride() == (0,)

@@ -225,3 +225,26 @@ def _mesh():
 def test_what_is_no_module_is_named():
     with pytest.raises(TypeError, match=r"convert_ needs an nn\.Module, got function"):
         convert_(F.relu, DropActivation(0.1))
+
+
+class Affine(nn.Module):
+    """Of timm's HGNetV2: one scale and one shift."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.bias = nn.Parameter(torch.ones(1) * 1.3), nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return self.scale * x + self.bias
+
+
+class Times255(nn.Module):
+    def forward(self, x):
+        return x * 255
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rounding_does_not_bend_a_line(dtype):
+    assert kind_of(Affine().to(dtype)) is None
+    assert kind_of(Times255().to(dtype)) is None
+    assert kind_of(nn.Sequential(nn.PReLU())[0].to(dtype)) == "activation"

@@ -94,7 +94,8 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
         random.setstate(python)
         with torch.no_grad():
             for module, name, buffer, value in buffers:
-                buffer.copy_(value)
+                if not torch.equal(buffer, value):  # an expanded one cannot be written to
+                    buffer.copy_(value)
                 module._buffers[name] = buffer
 
 

@@ -68,7 +68,10 @@ def kind_of(module: nn.Module) -> str | None:
         return None
     try:
         twin = copy.deepcopy(module)  # so that nothing it counts or keeps changes, and no hook of it is called
-        return behaves_as(twin.forward, next(twin.parameters(), None))
+        like = next(twin.parameters(), None)
+        if like is not None and like.dtype in (torch.float16, torch.bfloat16):  # whose rounding bends a line
+            like = next(twin.float().parameters())
+        return behaves_as(twin.forward, like)
     except Exception:  # whatever a module does that cannot be copied
         return None
 
@@ -108,7 +111,8 @@ def _behaves_as(function: Callable[[Tensor], Tensor], like: Tensor) -> str | Non
     if not torch.equal(plain, again) or not torch.allclose(shuffled, plain[shuffle], rtol=1e-4, atol=1e-6):
         return None
     curve = plain[21:].diff().diff()  # of an even grid: zero for a x + b
-    if not bool(curve.abs().max() > 1e-4):
+    rounding = 4 * torch.finfo(torch.float32).eps * plain[21:].abs().max()
+    if not bool(curve.abs().max() > max(1e-4, float(rounding))):
         return None
     return GATE if bool(((plain >= 0) & (plain <= 1)).all()) else ACTIVATION
 

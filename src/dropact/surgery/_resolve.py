@@ -22,7 +22,7 @@ class Resolver:
     """What an expression in a method stands for, as far as that can be said without running it."""
 
     def __init__(self, owner: nn.Module, source: Source) -> None:
-        self._owner, self._source = owner, source
+        self.owner, self._source = owner, source
         self._bound = {
             name
             for node in ast.walk(source.node)
@@ -40,7 +40,7 @@ class Resolver:
 
     def value(self, node: ast.expr) -> Any:
         if self.is_self(node):
-            return self._owner
+            return self.owner
         if isinstance(node, ast.Name):
             if node.id in self._bound:
                 return UNKNOWN

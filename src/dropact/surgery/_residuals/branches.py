@@ -56,6 +56,7 @@ def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str
     found = Branches(drop_paths)
     names = {id(module): name for name, module in model.named_modules()}
     taken: set[int] = set()
+    silenced: set[int] = set()  # drop already what an edited addition drops
 
     def add_module(module: nn.Module) -> None:
         name = names[id(module)]
@@ -92,6 +93,8 @@ def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str
         found.sites.append(
             BranchSite(residual.name, names[id(residual.owner)], residual.child, residual.owner, residual)
         )
+        if drop_path is not None:
+            silenced.add(id(drop_path))
         return True
 
     for name, module in model.named_modules():
@@ -103,7 +106,8 @@ def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str
         before = len(found.sites)
         reading = read_residuals(name, module, drop_paths, wanted)
         for residual in reading.found:
-            if residual.problem is not None:
+            # A branch that is dropped already need not be cut out.
+            if residual.problem is not None and (residual.drop_path is None or replace):
                 found.skipped.append(
                     _skip(residual, residual.problem, missed=not residual.doubtful and not (run and residual.condition))
                 )
@@ -117,9 +121,10 @@ def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str
                 found.classes.append((name, module, with_edits(type(module), reading.edits, children)))
             except UnreadableError as error:
                 found.sites = [site for site in found.sites if site not in made]
+                silenced -= {id(site.residual.drop_path) for site in made if site.residual}
                 found.skipped += [_skip(site.residual, str(error), missed=True) for site in made if site.residual]
         for child in module._modules.values():
-            if child is not None and id(child) in drop_paths and not (replace and reading.edits):
+            if child is not None and id(child) in drop_paths and id(child) not in silenced:
                 add_module(child)
     return found
 

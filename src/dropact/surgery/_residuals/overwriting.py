@@ -35,12 +35,21 @@ class Overwriting:
             return [value.id]
         if isinstance(value, ast.IfExp):
             return [*self.returned(value.body), *self.returned(value.orelse)]
+        if isinstance(value, ast.Call) and _passes_on(self._resolver.value(value.func)):
+            return [name for given in value.args[:1] for name in self.returned(given)]
         if not isinstance(value, ast.Call) or not overwritten(ast.Return(value), self):
             return []
         of = [value.func.value] if isinstance(value.func, ast.Attribute) else []
         return [n.id for n in (*of, *value.args[:1]) if isinstance(n, ast.Name) and self._resolver.value(n) is UNKNOWN][
             :1
         ]
+
+
+def _passes_on(called: object) -> bool:
+    """Whether it returns what it is given."""
+    if isinstance(called, nn.Sequential):
+        return type(called).forward is nn.Sequential.forward and all(map(_passes_on, called))
+    return isinstance(called, nn.Identity)
 
 
 def overwrites(module: nn.Module) -> bool:

@@ -15,10 +15,12 @@ from dropact.surgery._methods import methods
 from dropact.surgery._residuals.additions import additions, adds, operands, replace
 from dropact.surgery._residuals.flow import Truth, binds, cut, exposed, names_read
 from dropact.surgery._residuals.overwriting import Overwriting, changes
-from dropact.surgery._residuals.worth import Truths, Worths, weights
+from dropact.surgery._residuals.worth import Truths, Worth, Worths, weights
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._scan import why_not_editable
 from dropact.surgery._source import Source, UnreadableError, end_of, read, start_of
+
+PROJECTION = 1  # weights that a shortcut may pass: what has more is no shortcut
 
 
 @dataclass(eq=False)
@@ -189,6 +191,8 @@ class _Rewriter:
         """Converts the additions of one statement, inner ones first; where it stands now."""
         for node in list(additions(suite[index], self._truth)):
             left, right = operands(node)
+            if worths.is_sequence(left) or worths.is_sequence(right):
+                continue
             one, other = worths.value(left), worths.value(right)
             alone = one.passed_alone(other), other.passed_alone(one)
             heavy, light = map(weights, alone)
@@ -201,17 +205,22 @@ class _Rewriter:
                     self.found.append(residual)
                 continue
             self.found.append(residual)
-            if heavy == light:
-                residual.problem = f"neither side is the shortcut: both pass through weights of their own, {heavy} each"
+            branch, shortcut = (left, right) if heavy > light else (right, left)
+            if heavy == light or min(heavy, light) > PROJECTION:
+                numbers = f"{heavy} each" if heavy == light else f"{heavy} and {light}"
+                residual.problem = f"neither side is the shortcut: both pass through weights of their own, {numbers}"
+            elif worths.is_mixture(shortcut, worths.value(branch)):
+                residual.problem = "neither side is the shortcut: a gate mixes them"
+            if residual.problem is not None and residual.problem != self._problem:
                 residual.doubtful = True
                 continue
-            _mark(node, residual.name)
+            # A later branch of the same value, in parallel to this one, goes around the same shortcut.
+            _mark(node, Worth.of(f"+{residual.name}") | worths.value(shortcut))
             if loop:
                 residual.problem = "it stands in a loop, in which its branch is another one each time"
             if residual.problem is None:
-                sides = (left, right) if heavy > light else (right, left)
                 calls = {call for call, _ in alone[heavy < light]}
-                index = self._convert(suite, index, tails, node, *sides, calls, residual)
+                index = self._convert(suite, index, tails, node, branch, shortcut, calls, residual)
         return index
 
     def _residual(self, node: ast.AST, condition: str) -> Residual:
@@ -264,7 +273,7 @@ class _Rewriter:
         call = ast.parse(f"{self._self}.{residual.child}(_, {name}, ({taken}), owners=({owners}))", mode="eval").body
         assert isinstance(call, ast.Call)
         call.args[0] = shortcut
-        _mark(call, residual.name)
+        _mark(call, node.worth)  # type: ignore[attr-defined]
         if isinstance(node, ast.AugAssign):
             suite[index] = ast.Assign(targets=[node.target], value=call)
         elif target:
@@ -277,7 +286,8 @@ class _Rewriter:
 
     def _drop_path(self, nodes: list[ast.AST]) -> nn.Module | None:
         called = (self._resolver.value(n.func) for n in nodes if isinstance(n, ast.Call))
-        return next((m for m in called if isinstance(m, nn.Module) and id(m) in self._drop_paths), None)
+        parts = (part for module in called if isinstance(module, nn.Module) for part in _in_line(module))
+        return next((part for part in parts if id(part) in self._drop_paths), None)
 
     def _owners(self, nodes: list[ast.AST]) -> list[str]:
         """The modules and parameters that a branch uses, as expressions; the whole module where that is not clear."""
@@ -295,6 +305,16 @@ class _Rewriter:
         return list(found)
 
 
+def _in_line(module: nn.Module) -> Iterator[nn.Module]:
+    """A module, or those that a sequence of modules calls one after the other."""
+    if type(module).forward is nn.Sequential.forward:
+        for part in module._modules.values():
+            if part is not None:
+                yield from _in_line(part)
+    else:
+        yield module
+
+
 def _read_besides(statement: ast.stmt, branch: ast.expr, truth: Truth) -> set[str]:
     """What a statement reads outside the expression ``branch``."""
     found = names_read(statement, truth, besides=branch)
@@ -305,5 +325,5 @@ def _read_besides(statement: ast.stmt, branch: ast.expr, truth: Truth) -> set[st
     return found
 
 
-def _mark(node: ast.AST, name: str) -> None:
-    node.stream = f"+{name}"  # type: ignore[attr-defined]
+def _mark(node: ast.AST, worth: Worth) -> None:
+    node.worth = worth  # type: ignore[attr-defined]

@@ -1,0 +1,196 @@
+"""Sums that are residual branches, and those that look like some and are none."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+import dropact
+
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.one, self.two, self.three = nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.deep = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+        self.deeper = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+
+
+class Plain(Base):
+    def forward(self, x):
+        return x + self.one(x)
+
+
+class Tuples(Base):
+    """Outputs of a layer that are put together, as in many layers of transformers."""
+
+    def forward(self, x):
+        attended = (self.one(x), x)
+        made = self.two(F.relu(attended[0]))
+        outputs = attended[1:]
+        outputs = (made,) + outputs  # noqa: RUF005  # as they write it
+        return outputs + (self.three(x),)  # noqa: RUF005
+
+
+class Gated(Base):
+    """A GRU's step."""
+
+    def forward(self, x):
+        z = torch.sigmoid(self.one(x))
+        return (1 - z) * x + z * torch.tanh(self.two(x))
+
+
+class Experts(Base):
+    def forward(self, x):
+        return self.deep(x) + self.deeper(x)
+
+
+class Losses(Base):
+    def forward(self, x):
+        hidden = self.one(x)
+        penalty = 0.1 * hidden.square().mean()
+        return F.mse_loss(self.two(hidden), torch.zeros_like(hidden)) + penalty
+
+
+class PositionsOfAMethod(Base):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(1, 4))
+
+    def positions(self, x, width):
+        length = x.shape[0]
+        if length == width:
+            return self.table
+        table = self.table.expand(length, width)
+        return table * 1
+
+    def forward(self, x):
+        embedded = self.one(x)
+        return embedded + self.positions(embedded, x.shape[1])
+
+
+@pytest.mark.parametrize("block", [Tuples, Gated, Experts, Losses, PositionsOfAMethod], ids=lambda b: b.__name__)
+def test_these_are_none(block):
+    receipt = dropact.add_stochastic_depth_(nn.ModuleList([block(), Plain()]), 0.5)
+    assert [change.name for change in receipt] == ["1.residual"]
+
+
+class Parallel(Base):
+    def forward(self, x):
+        y = self.norm(x)
+        return x + self.deep(y) + self.deeper(y)
+
+
+class ParallelStatements(Base):
+    def forward(self, x):
+        y = self.norm(x)
+        x = x + self.deep(y)
+        x = x + self.deeper(y)
+        return x
+
+
+class ParallelFirst(Base):
+    """As GPT-J has it: what both make is dropped as one."""
+
+    def forward(self, x):
+        y = self.norm(x)
+        return self.deeper(y) + self.deep(y) + x
+
+
+class Checkpointed(Base):
+    def body(self, x):
+        return self.two(F.relu(self.one(x)))
+
+    def forward(self, x):
+        return x + checkpoint(self.body, x, use_reentrant=False)
+
+
+class Projected(Base):
+    def forward(self, x):
+        return self.one(x) + self.deep(x)
+
+
+@pytest.mark.parametrize(
+    ("block", "branches"),
+    [(Parallel, 2), (ParallelStatements, 2), (ParallelFirst, 1), (Checkpointed, 1), (Projected, 1)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_these_are(block, branches):
+    torch.manual_seed(0)
+    model, x = nn.ModuleList([block()]), torch.randn(5, 4)
+    expected = model[0](x)
+    receipt = dropact.add_stochastic_depth_(model, 1.0)
+    assert len(receipt) == branches
+    assert torch.equal(model[0](x), expected)
+    for change in receipt:
+        change.after.drop_prob = 1.0
+    assert torch.equal(model[0](x), model[0].one(x) if block is Projected else x)
+
+
+class Alias(Base):
+    """The shortcut is what the activation in place has left of x, under another name."""
+
+    def __init__(self):
+        super().__init__()
+        self.shortcut, self.act = nn.Sequential(nn.Identity()), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        shortcut = self.shortcut(x)
+        out = self.act(x)
+        out = self.one(out)
+        return out + shortcut
+
+
+def test_a_name_that_an_identity_gives_is_the_same_tensor():
+    model, x = nn.ModuleList([Alias()]), torch.randn(5, 4)
+    dropact.add_stochastic_depth_(model, 0.0)
+    assert torch.equal(model[0](x.clone()), F.relu(x))
+
+
+class DropPath(nn.Module):
+    def __init__(self, drop_prob):
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x):
+        keep = 1 - self.drop_prob
+        return x * (torch.rand(len(x), *[1] * (x.dim() - 1)) < keep) / max(keep, 1e-9) if self.training else x
+
+
+class InSequence(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fn = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), DropPath(0.1)))
+
+    def forward(self, x):
+        return x + self.fn(x)
+
+
+def test_a_branch_is_not_dropped_twice_where_its_layer_is_in_a_sequence():
+    model = nn.Sequential(InSequence())
+    (change,) = dropact.add_stochastic_depth_(model, 0.7)
+    assert change.name == "0.fn.1.1"
+    assert model[0].fn[1][1].drop_prob == pytest.approx(0.3)
+    (change,) = dropact.add_stochastic_depth_(model, 0.6, existing="replace")
+    assert (change.name, model[0].fn[1][1].drop_prob) == ("0.residual", 0.0)
+
+
+class ReturnsMore(nn.Module):
+    """Of what the branch was made more is needed, as where attention returns its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.attend, self.drop = nn.Linear(4, 8), DropPath(0.1)
+
+    def forward(self, x):
+        both = self.attend(x)
+        rest = both[:, 4:]
+        return self.drop(both[:, :4]) + x, rest
+
+
+def test_what_is_dropped_already_is_not_called_missed(recwarn):
+    receipt = dropact.add_stochastic_depth_(nn.Sequential(ReturnsMore()), 0.7)
+    assert [change.name for change in receipt] == ["0.drop"]
+    assert not receipt.skipped
+    assert not recwarn.list
