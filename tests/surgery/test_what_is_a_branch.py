@@ -122,6 +122,7 @@ def test_these_are(block, branches):
     expected = model[0](x)
     receipt = dropact.add_stochastic_depth_(model, 1.0)
     assert len(receipt) == branches
+    assert not any("residual" in change.call for change in receipt)  # as it is written, not as it was edited
     assert torch.equal(model[0](x), expected)
     for change in receipt:
         change.after.drop_prob = 1.0

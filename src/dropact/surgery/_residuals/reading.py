@@ -189,7 +189,8 @@ class _Rewriter:
         loop: bool,
     ) -> int:
         """Converts the additions of one statement, inner ones first; where it stands now."""
-        for node in list(additions(suite[index], self._truth)):
+        as_written = [(node, ast.unparse(node)) for node in additions(suite[index], self._truth)]
+        for node, text in as_written:
             left, right = operands(node)
             if worths.is_sequence(left) or worths.is_sequence(right):
                 continue
@@ -198,7 +199,7 @@ class _Rewriter:
             heavy, light = map(weights, alone)
             if heavy == light == 0 or not one.paths or not other.paths:
                 continue
-            residual = self._residual(node, condition)
+            residual = self._residual(node, text, condition)
             if not one.shares_with(other):
                 if min(heavy, light) == 0 and isinstance(right if heavy else left, ast.Name):
                     residual.problem, residual.doubtful = "its branch begins outside this module", True
@@ -223,9 +224,8 @@ class _Rewriter:
                 index = self._convert(suite, index, tails, node, branch, shortcut, calls, residual)
         return index
 
-    def _residual(self, node: ast.AST, condition: str) -> Residual:
+    def _residual(self, node: ast.AST, text: str, condition: str) -> Residual:
         child = next(self._names)
-        text = ast.unparse(node)
         text = text if len(text) <= 60 else f"{text[:57]}..."
         where = self._source.location(node)
         return Residual(
