@@ -63,6 +63,14 @@ def test_a_run_says_what_made_it_and_on_which_data():
     assert without == []
 
 
+def test_a_benchmark_on_images_says_which():
+    named = [json.loads(path.read_text(encoding="utf-8")) for path in RECORDS]
+    said = {record["data_sha256"] for record in named if record.get("data") == "cifar10"}
+    runs = [json.loads(path.read_text(encoding="utf-8"))["data_sha256"] for path in RUNS if "cifar10-" in str(path)]
+    assert len(said) == 1
+    assert said <= set(runs)
+
+
 def test_all_runs_on_one_data_set_had_the_same_data():
     checksums = {}
     for path in RUNS:
