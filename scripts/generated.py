@@ -168,7 +168,12 @@ def what(table: Mapping[str, Any]) -> str:
     """What a benchmark's table is of."""
     if "title" in table:
         return str(table["title"])
-    return f"{table['what']}, {table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}"
+    return f"{table['what']}, {how(table)}"
+
+
+def how(table: Mapping[str, Any]) -> str:
+    """How `dropact bench` measured a table."""
+    return f"{table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}"
 
 
 def machine(environment: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ from generated import (
     commands,
     depth_costs,
     figure,
+    how,
     made_by,
     read_benchmark,
     regressions,
@@ -135,8 +136,8 @@ def costs(card: Card, tables: Tables) -> str:
         of = [row for row in table["rows"] if card.operation and row["label"].split(",")[0] == card.operation]
         for row in of:
             kept = row["kept"]
-            how = f"{table['mode']}, {table['dtype']}, {table['shape']}, {table['layout']}, {made['device']}"
-            rows.append((f"{table['what']}, {row['label']}", how, whole(row).shown, _kept(kept) if kept else "–"))
+            way = f"{how(table)}, {made['device']}"
+            rows.append((f"{table['what']}, {row['label']}", way, whole(row).shown, _kept(kept) if kept else "–"))
         if of:
             shown.append((table, made))
     if not rows:

@@ -10,7 +10,7 @@ from dropact.cli.parser import UsageError
 from dropact.cli.reproduce import add_recipe_options, asked_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from dropact.experiments.planning.fleet import Fleet
     from dropact.experiments.planning.plan import Line
@@ -155,7 +155,7 @@ def keep(
     recipe: str,
     lines: "Sequence[Line]",
     doubts: "Sequence[str]",
-    about: "Mapping[str, Any]",
+    about: dict[str, Any],
     fleet: "Fleet | None" = None,
 ) -> None:
     """Writes the figures with what they were measured on."""
@@ -168,7 +168,7 @@ def keep(
         "recipe": recipe,
         "seconds": args.seconds,
         "noise": list(doubts),
-        "environment": dict(about),
+        "environment": about,
         "lines": [line.to_values() for line in lines],
         "hours": sum(line.seconds for line in lines) / 3600,
         **({} if fleet is None else {"fleet": fleet.to_values()}),

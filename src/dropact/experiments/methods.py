@@ -4,7 +4,8 @@ A method changes the network, the images, or both. The network is a plain one, a
 weights and their names stay. Methods combine with "+": "cutout+drop-activation".
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -101,11 +102,18 @@ def _hidden_dropout(network: nn.Module, options: Options) -> None:
     _drop_inputs(_linears(network)[1:], options["hidden_rate"], "fully connected layers after the first")
 
 
-def _convert(network: nn.Module, layer: nn.Module) -> None:
+@contextmanager
+def _refused_as(what: str) -> Iterator[None]:
+    """The refusal of a network as one of the method that does this to it."""
     try:
-        convert_(network, layer)
+        yield
     except ValueError as error:
-        raise ConfigError(f"method: got one that replaces activations, but {error}") from None
+        raise ConfigError(f"method: got one that {what}, but {error}") from None
+
+
+def _convert(network: nn.Module, layer: nn.Module) -> None:
+    with _refused_as("replaces activations"):
+        convert_(network, layer)
 
 
 def _randomized_relu(network: nn.Module, options: Options) -> None:
@@ -139,10 +147,8 @@ def _even_hole(options: Options) -> None:
 
 
 def _stochastic_depth(network: nn.Module, survival: Survival) -> None:
-    try:
+    with _refused_as("drops residual branches"):
         add_stochastic_depth_(network, survival)
-    except ValueError as error:
-        raise ConfigError(f"method: got one that drops residual branches, but {error}") from None
 
 
 def _linear_depth(network: nn.Module, options: Options) -> None:
@@ -159,10 +165,8 @@ def _linear_budget(network: nn.Module, options: Options) -> None:
 
 def _sensitive_budget(network: nn.Module, options: Options, sample: Sample) -> None:
     images, labels = sample()
-    try:
+    with _refused_as("drops residual branches"):
         values = sensitivities(network, F.cross_entropy, (images, labels))
-    except ValueError as error:
-        raise ConfigError(f"method: got one that drops residual branches, but {error}") from None
     _stochastic_depth(network, sensitivity_survival(values, options["sensitive_budget"] * len(values)))
 
 

@@ -45,11 +45,19 @@ class Overwriting:
         ]
 
 
+def in_line(module: nn.Module) -> Iterator[nn.Module]:
+    """A module, or those that a sequence of modules calls one after the other."""
+    if type(module).forward is nn.Sequential.forward:
+        for part in module._modules.values():
+            if part is not None:
+                yield from in_line(part)
+    else:
+        yield module
+
+
 def _passes_on(called: object) -> bool:
     """Whether it returns what it is given."""
-    if isinstance(called, nn.Sequential):
-        return type(called).forward is nn.Sequential.forward and all(map(_passes_on, called))
-    return isinstance(called, nn.Identity)
+    return isinstance(called, nn.Module) and all(isinstance(part, nn.Identity) for part in in_line(called))
 
 
 def overwrites(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from dropact.surgery._edit import Edit, span
 from dropact.surgery._methods import methods
 from dropact.surgery._residuals.additions import additions, adds, operands, replace
 from dropact.surgery._residuals.flow import Truth, binds, cut, exposed, names_read
-from dropact.surgery._residuals.overwriting import Overwriting, changes
+from dropact.surgery._residuals.overwriting import Overwriting, changes, in_line
 from dropact.surgery._residuals.worth import Truths, Worth, Worths, weights
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._scan import why_not_editable
@@ -286,7 +286,7 @@ class _Rewriter:
 
     def _drop_path(self, nodes: list[ast.AST]) -> nn.Module | None:
         called = (self._resolver.value(n.func) for n in nodes if isinstance(n, ast.Call))
-        parts = (part for module in called if isinstance(module, nn.Module) for part in _in_line(module))
+        parts = (part for module in called if isinstance(module, nn.Module) for part in in_line(module))
         return next((part for part in parts if id(part) in self._drop_paths), None)
 
     def _owners(self, nodes: list[ast.AST]) -> list[str]:
@@ -303,16 +303,6 @@ class _Rewriter:
                 elif value is UNKNOWN:
                     return [self._self or ""]
         return list(found)
-
-
-def _in_line(module: nn.Module) -> Iterator[nn.Module]:
-    """A module, or those that a sequence of modules calls one after the other."""
-    if type(module).forward is nn.Sequential.forward:
-        for part in module._modules.values():
-            if part is not None:
-                yield from _in_line(part)
-    else:
-        yield module
 
 
 def _read_besides(statement: ast.stmt, branch: ast.expr, truth: Truth) -> set[str]:

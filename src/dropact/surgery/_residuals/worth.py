@@ -135,14 +135,17 @@ class Worths:
             return self.value(node.body if known else node.orelse)
         if isinstance(node, ast.Lambda | ast.Constant) or _is_of_shape(node):
             return NOTHING
+        if isinstance(node, ast.Call) and (self._looks_up(node) or self._reduces(node)):
+            return NOTHING
         inner = NOTHING
         for child in ast.iter_child_nodes(node):
             inner |= self.value(child)
-        if isinstance(node, ast.Call) and (self._looks_up(node) or self._reduces(node) or self._ignores(node)):
+        if not isinstance(node, ast.Call) or not inner.paths:
+            return inner
+        if self._ignores(node):
             return NOTHING
-        if isinstance(node, ast.Call) and inner.paths and (count := self._weights(node)):
-            return inner.through(node, count)
-        return inner
+        count = self._weights(node)
+        return inner.through(node, count) if count else inner
 
     def is_sequence(self, node: ast.expr) -> bool:
         """Whether it is a tuple or a list, of which ``+`` makes a longer one, or a text."""
