@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from math import nan
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dropact.bench import FORMAT, Figure
@@ -92,6 +92,16 @@ def reports_in(root: Path) -> Reports:
     return {runs.parent.name: collect(runs.parent) for runs in sorted((root / "results").glob("*/runs"))}
 
 
+def study(name: str, report: Report, root: str) -> str:
+    """The link to a study's table, and which runs its means do without.
+
+    Args:
+        root: the way from the page to the folder of results/.
+    """
+    place = PurePosixPath(root, "results", name, "table.md")
+    return f"[{name}]({place})" + (f" ({report.gaps})" if report.gaps else "")
+
+
 def regressions(root: Path) -> str:
     """What Figure 3's two regressions show, as a list; nothing where they are not recorded."""
     folder = root / "results" / "figure3"
@@ -109,7 +119,7 @@ def variance_shifts(reports: Reports, root: str) -> str:
     said = []
     for name, report in reports.items():
         if listed := [sentence for table in report.tables for sentence in figure6.sentences(table)]:
-            said.append(f"Variance shift while training, [{name}]({root}/results/{name}/table.md):")
+            said.append(f"Variance shift while training, {study(name, report, root)}:")
             said.append(markdown_list(listed))
     return "\n\n".join(said)
 

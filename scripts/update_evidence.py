@@ -21,6 +21,7 @@ from generated import (
     machine,
     regressions,
     reports_in,
+    study,
     throughput,
     update,
     variance_shifts,
@@ -53,10 +54,10 @@ def checked(reports: Reports, root: Path) -> Reports:
     return reports
 
 
-def _line(study: str, table: Table, one: verdicts.Comparison) -> list[str]:
+def _line(linked: str, table: Table, one: verdicts.Comparison) -> list[str]:
     detectable = "–" if one.difference.detectable is None else f"{one.difference.detectable:.2f}"
     numbers = (str(one.difference.n), one.compared_with, signed_interval(one.difference))
-    return [f"{study}, {table.title}", one.label, *numbers, probability(one.corrected), detectable, one.verdict]
+    return [f"{linked}, {table.title}", one.label, *numbers, probability(one.corrected), detectable, one.verdict]
 
 
 def _sittings_joined(commands: Iterable[str]) -> list[str]:
@@ -77,26 +78,22 @@ def _sittings_joined(commands: Iterable[str]) -> list[str]:
     return sorted(joined)
 
 
-def _about(study: str, report: Report) -> str:
+def _about(linked: str, report: Report) -> str:
     """How a study was trained, what else one must know, and the command that makes it again."""
     settings = " ".join(dict.fromkeys(setting_sentence(table.setting, all_seeds(table)) for table in report.tables))
     errors = [row.train.mean for table in report.tables for row in table.rows]
     train = f"Train error {min(errors):.1f} to {max(errors):.1f} %."
     notes = " ".join(note for note in report.notes if note.startswith("Data: "))
     words = ", ".join(f"`{command}`" for command in _sittings_joined(str(e["command"]) for e in report.environments))
-    gaps = f"{report.gaps.capitalize()}." if report.gaps else ""
-    said = filter(None, (settings, train, gaps, notes, f"Made by {words}."))
-    return f"* {study}: {' '.join(said)}"
+    said = filter(None, (settings, train, notes, f"Made by {words}."))
+    return f"* {linked}: {' '.join(said)}"
 
 
 def accuracy(reports: Reports, root: Path) -> str:
     """What helped and what did not, a line per study, and the picture of the one with the most methods."""
     if not reports:
         return ""
-    studies = {
-        f"[{name}](results/{name}/table.md){f' ({report.gaps})' if report.gaps else ''}": report.tables
-        for name, report in reports.items()
-    }
+    studies = {study(name, report, "."): report.tables for name, report in reports.items()}
     parts = [
         "**What helped, and what did not**",
         markdown_table(verdicts.overview(studies)),
@@ -126,7 +123,7 @@ def every_comparison(reports: Reports) -> str:
         "Detectable",
         "Shown",
     )
-    names = {name: f"[{name}](../results/{name}/table.md)" for name in reports}
+    names = {name: study(name, report, "..") for name, report in reports.items()}
     lines = [
         _line(names[name], table, one)
         for name, report in reports.items()

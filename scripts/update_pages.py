@@ -34,6 +34,7 @@ from generated import (
     read_benchmark,
     regressions,
     reports_in,
+    study,
     update,
     variance_shifts,
     what,
@@ -89,7 +90,7 @@ def effects(card: Card, reports: Reports, root: Path) -> str:
                     one = verdicts.against_reference(table, row)
                     numbers = (str(one.difference.n), one.compared_with, mean_beside(row.test, one.difference.n))
                     numbers += (signed_interval(one.difference),)
-                    setting = f"[{name}](../../results/{name}/table.md), {table.title}: {row.label}"
+                    setting = f"{study(name, report, '../..')}, {table.title}: {row.label}"
                     rows.append((setting, *numbers, probability(row.corrected)))
     headings = ("Setting", "n", "Compared with (%)", "With it (%)", "Difference (points)", "p, corrected")
     said = [markdown_table(Grid(headings, rows))] if rows else []
@@ -114,7 +115,7 @@ def equal_budgets(reports: Reports) -> list[str]:
         for table in report.tables:
             if (equal := budgets.grid(table)) is not None:
                 said.append(
-                    f"[{table.title}](../../results/{name}/table.md), profiles of survival rates at equal budgets:"
+                    f"{study(name, report, '../..')}, {table.title}, profiles of survival rates at equal budgets:"
                 )
                 said += [markdown_table(equal), budgets.CAPTION, markdown_list(budgets.sentences(table))]
     return said
@@ -191,7 +192,7 @@ def epochs(reports: Reports) -> str:
     """What reporting the best test epoch instead of the last would claim."""
     cells = [
         (
-            f"[{name}](../results/{name}/table.md), {table.title}: {row.label}",
+            f"{study(name, report, '..')}, {table.title}: {row.label}",
             *map(mean_and_interval, (row.test, row.best)),
         )
         for name, report in reports.items()

@@ -20,6 +20,7 @@ from dropact.bench.record import Verdict
 from dropact.bench.saved import Kept
 from dropact.bench.step import _network
 from dropact.bench.targets import LARGE, SMALL, STEP_IMAGES, kept_verdicts, verdicts
+from dropact.experiments.environment import git_revision
 from dropact.kernels import _dispatch, cpu
 
 QUICK = Effort(rounds=2, seconds=5.0, warmup=0)
@@ -207,6 +208,8 @@ def test_noise_is_named():
 def test_outside_a_checkout_the_revision_is_what_is_said(monkeypatch):
     monkeypatch.setattr("dropact.experiments.environment._git", lambda *arguments: None)
     monkeypatch.delenv("DROPACT_REVISION", raising=False)
-    assert environment("cpu", "")["git_revision"] is None
+    asked = git_revision.__wrapped__  # as by a new process
+    assert asked() is None
     monkeypatch.setenv("DROPACT_REVISION", "abc")
-    assert environment("cpu", "")["git_revision"] == "abc"
+    assert asked() == "abc"
+    assert environment("cpu", "")["git_revision"] == git_revision()

@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from makers import make_run, snapshot
 from refusals import refused
 
 from dropact.cli import main
+from dropact.experiments import grid, hardware
+from dropact.experiments.errors import DivergedError
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,7 @@ from dropact.cli import main
         (["--seeds", "0"], ["--seeds", "no seeds"]),
         (["--seeds", ""], ["--seeds", "accepted"]),
         (["--seeds", "5-3"], ["--seeds", "no seeds"]),
+        (["--seeds", "0,9-5"], ["--seeds", "no seeds in '9-5'"]),
         (["--seeds", "1,1"], ["--seeds", "twice"]),
         (["--seeds", "0-3,2"], ["--seeds", "twice"]),
         (["--seeds", "a"], ["--seeds", "'a'"]),
@@ -64,6 +68,85 @@ def test_arguments(tmp_path, capsys, monkeypatch, words, needles):
     assert all(needle in line for needle in needles), line
     assert snapshot(tmp_path) == before
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("verb", [["compare"], ["compare", "--on", "local:2"], ["train"]])
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        (["--network", "torchvision:resnet51"], "torchvision:resnet51"),
+        (["--network", "mlp-800-800", "--recalibrated"], "no BatchNorm"),
+        (["--microbatches", "7", "--batch-size", "7"], "at most 6, the smallest batch"),
+        (["--microbatches", "2", "--sync-batchnorm"], "a rank on a CUDA device"),
+        (["--fused", "--memory-format", "channels_last"], "fused: got True on cpu"),
+        (["--method", "stochastic-depth"], "drops residual branches"),
+        (["--method", "hidden-dropout", "--network", "resnet-20"], "fully connected layers after the first"),
+    ],
+)
+def test_what_only_the_network_or_the_machine_shows_is_refused_before_anything_is_written(
+    tmp_path, capsys, monkeypatch, verb, words, needle
+):
+    monkeypatch.setattr(hardware, "backend", lambda device: "torch")
+    if verb[0] == "compare" and words[0] == "--method":  # the runs in front of it would be trained first
+        words = ["--methods", f"baseline,{words[1]}", *words[2:]]
+    out = tmp_path / "out"
+    assert needle in refused(capsys, *verb, "--epochs", "1", "--out", out, *words)
+    assert not out.exists()
+
+
+def test_runs_on_other_images_are_not_joined(tmp_path, capsys):
+    assert main(["compare", "--out", str(tmp_path / "a"), *QUICK]) == 0
+    assert main(["train", "--out", str(tmp_path / "b"), "--epochs", "1"]) == 0
+    capsys.readouterr()
+    for path in tmp_path.glob("*/runs/*/environment.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"data_sha256": "f" * 64}))
+    before = snapshot(tmp_path)
+    line = refused(capsys, "compare", "--out", tmp_path / "a", *QUICK, "--methods", "rrelu")
+    assert "trained on digits of checksum ffffffffffff" in line
+    assert "checksum ffffffffffff" in refused(capsys, "train", "--out", tmp_path / "b", "--epochs", "1", "--seed", "1")
+    assert snapshot(tmp_path) == before
+
+
+def test_figure_3_does_not_write_over_the_tables_of_others(tmp_path, capsys):
+    assert main(["compare", "--out", str(tmp_path), *QUICK]) == 0
+    capsys.readouterr()
+    before = snapshot(tmp_path)
+    assert "and no figure3.json" in refused(capsys, "reproduce", "figure3", "--seeds", "1", "--out", tmp_path)
+    assert snapshot(tmp_path) == before
+
+
+def test_what_a_file_manager_leaves_is_no_run(tmp_path, capsys):
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    assert main(["compare", "--out", str(tmp_path), *QUICK]) == 0
+    (tmp_path / "runs" / ".DS_Store").write_bytes(b"")
+    for words in (["compare", "--out", tmp_path, *QUICK], ["report", tmp_path], ["watch", tmp_path]):
+        assert main(list(map(str, words))) == 0
+
+
+def test_a_run_that_diverges_leaves_a_report_that_names_it(tmp_path, capsys, monkeypatch):
+    plain = grid.train
+
+    def train(config, *arguments, **more):
+        if config.method == "rrelu":
+            raise DivergedError("the loss of step 3 is not finite", 3, 1)
+        return plain(config, *arguments, **more)
+
+    monkeypatch.setattr(grid, "train", train)
+    assert main(["compare", "--out", str(tmp_path), *QUICK, "--methods", "baseline,rrelu"]) == 2
+    assert "the loss of step 3 is not finite" in capsys.readouterr().err
+    assert "1 of 2 runs diverged" in (tmp_path / "table.md").read_text()
+    monkeypatch.setattr(grid, "train", plain)
+    assert main(["compare", "--out", str(tmp_path), *QUICK, "--methods", "baseline,rrelu"]) == 0
+    assert "diverged" not in (tmp_path / "table.md").read_text()
+
+
+def test_too_little_memory_is_one_line(tmp_path, capsys, monkeypatch):
+    def train(*arguments, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB")
+
+    monkeypatch.setattr(grid, "train", train)
+    line = refused(capsys, "compare", "--out", tmp_path, *QUICK)
+    assert ": CUDA out of memory; it goes on from its last checkpoint with fewer runs at once" in line
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,20 @@ def test_bad_input_is_one_line(words, message, tmp_path, capsys):
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "baseline"], "method: got 'baseline'"),
+        (["--images", "1"], "images: got 1"),
+        (["--out", "{}"], "--out: got {}, a folder, accepted: the name of a page"),
+    ],
+)
+def test_what_could_be_seen_at_once_is_refused_before_any_image_is_read(words, message, tmp_path, capsys):
+    words = [word.format(tmp_path) for word in words]
+    assert main(["inspect", "resnet-20", "--data", str(tmp_path / "not-there"), *words]) == 2
+    assert capsys.readouterr().err.startswith(f"dropact: {message.format(tmp_path)}")
+
+
 def test_what_a_run_says_itself_is_not_said_again(run, capsys):
     assert main(["inspect", str(run), "--drop-prob", "0.1"]) == 2
     assert "--drop-prob: the run in" in capsys.readouterr().err
@@ -83,4 +97,4 @@ def test_damaged_weights_and_a_page_that_cannot_be_written(run, tmp_path, capsys
     assert main(["inspect", str(copy)]) == 2
     assert "weights.pt: damaged, or not the weights of this run" in capsys.readouterr().err
     assert main(["inspect", "simple-small", "--images", "8", "--out", str(copy / "config.json" / "page.html")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "config.json: a file, where a folder should be" in capsys.readouterr().err

@@ -59,7 +59,8 @@ def test_of_every_study_the_runs_their_hours_and_revisions_are_listed(root):
     text = evidence_page(root)
     # with what is missing wherever its means stand
     assert "| [begun](results/begun/table.md) (1 of 4 runs not finished): " in (root / "README.md").read_text()
-    assert " 1 of 4 runs not finished. Made by `dropact compare`." in text
+    assert "| [begun](../results/begun/table.md) (1 of 4 runs not finished), digits" in text
+    assert "* [begun](../results/begun/table.md) (1 of 4 runs not finished): " in text
     assert f"](../results/begun/table.md) | 3 of 4 | 4.5 | 1 | {counted} |\n" in text
     assert "](../results/digits/table.md) | 4 | 0.00022 | – | not recorded: 4 |\n" in text  # 4 × 2 × 0.1 s
 

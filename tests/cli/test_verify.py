@@ -7,6 +7,8 @@ import torch
 from makers import snapshot
 
 from dropact.cli import main
+from dropact.experiments import grid
+from dropact.experiments.errors import DivergedError
 from dropact.experiments.records import _digest, read_run
 from dropact.experiments.verification import chosen, tolerance
 
@@ -96,6 +98,29 @@ def test_the_new_runs_are_kept_where_asked(recorded, tmp_path):
     assert main(["verify", str(recorded), "--runs", "1", "--out", str(tmp_path / "again")]) == 0
     (directory,) = (tmp_path / "again" / "runs").iterdir()
     assert read_run(directory).result == read_run(recorded / "runs" / directory.name).result
+
+
+def test_a_run_that_diverges_now_does_not_hold_and_the_others_are_tried(recorded, capsys, monkeypatch):
+    plain = grid.train
+
+    def train(config, *arguments, **more):
+        if config.method == "baseline" and config.seed == 0:
+            raise DivergedError("the loss of step 3 is not finite", 3, 1)
+        return plain(config, *arguments, **more)
+
+    monkeypatch.setattr(grid, "train", train)
+    assert main(["verify", str(recorded), "--runs", "4"]) == 1
+    out = capsys.readouterr().out
+    assert out.count(" recorded, now the loss of step 3 is not finite") == 1
+    assert out.count("the same bits in all metrics") == 3
+    assert "3 of 4 runs hold" in out
+
+
+def test_the_folder_of_a_study_is_no_place_for_what_is_trained_again(recorded, copied, capsys):
+    before = snapshot(copied)
+    assert main(["verify", str(recorded), "--out", str(copied)]) == 2
+    assert "holds a comparison" in capsys.readouterr().err
+    assert snapshot(copied) == before
 
 
 @pytest.mark.parametrize("made", [{"git_revision": "f" * 40}, {"threads": 99}])

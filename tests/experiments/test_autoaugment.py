@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -92,3 +94,8 @@ def test_a_grey_image_goes_in_and_comes_out_as_pil_has_it():
     image = random_images((1, 1, 8, 8))
     assert Image.fromarray(image[0, 0].numpy()).mode == "L"
     assert Workers(0).augment(image, "cifar10", torch.tensor([0])).shape == (1, 1, 8, 8)
+
+
+def test_ctrl_c_is_left_to_the_process_that_trains():
+    with Workers(1) as workers:
+        assert workers._pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN

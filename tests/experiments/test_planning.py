@@ -25,6 +25,12 @@ def test_hours_follow_from_steps_and_images(part):
     assert COST.run_seconds(made) == pytest.approx(20 * epoch + 0.001 * images)
 
 
+def test_recalibration_passes_the_training_images_and_the_test_images_once_more():
+    plain = config(epochs=1)  # on digits, 300 training images and 1,197 test images
+    more = COST.run_seconds(replace(plain, recalibrated=True)) - COST.run_seconds(plain)
+    assert more == pytest.approx((300 + 1197) * 0.001)
+
+
 def test_sizes_are_those_of_the_data():
     data, size = load_dataset("digits"), Size.of("digits")
     assert (size.train, size.validation, size.test) == tuple(

@@ -1,9 +1,11 @@
 import json
+import re
 
 import pytest
 import torch
 from makers import config, make_run, snapshot, tiny_data
 
+from dropact.experiments import environment as environment_module
 from dropact.experiments.comparison import Comparison, check_run_folder, claim_folder, join_folder, read_claim
 from dropact.experiments.errors import ConfigError, RecordError
 from dropact.experiments.grid import finished_runs, run_grid
@@ -59,7 +61,8 @@ def test_metrics_hold_no_times(tmp_path):
     ] * 2
     timing = json.loads((directory / "timing.json").read_text())
     assert len(timing["epoch_seconds"]) == 2
-    assert timing["total_seconds"] == pytest.approx(sum(timing["epoch_seconds"]))
+    assert timing["end_seconds"] > 0  # the train error takes a pass over all images
+    assert timing["total_seconds"] == pytest.approx(sum(timing["epoch_seconds"]) + timing["end_seconds"])
 
 
 def test_the_environment_says_what_the_run_was_made_with(tmp_path):
@@ -70,6 +73,22 @@ def test_the_environment_says_what_the_run_was_made_with(tmp_path):
     assert environment["command"] == "dropact train --seed 0"
     assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert environment["threads"] == 1
+
+
+def test_two_states_of_the_code_that_were_never_committed_are_two_revisions(tmp_path, monkeypatch):
+    said = {"ls-files": "environment.py", "rev-parse": "f" * 40, "status": " M nn.py"}
+    monkeypatch.setattr(environment_module, "_git", lambda verb, *words: said[verb])
+    monkeypatch.setattr(environment_module, "__file__", str(tmp_path / "experiments" / "environment.py"))
+    (tmp_path / "nn.py").write_text("a")
+    first = environment_module.git_revision.__wrapped__()
+    (tmp_path / "results.json").write_text("not of the code")
+    assert environment_module.git_revision.__wrapped__() == first
+    (tmp_path / "nn.py").write_text("b")
+    second = environment_module.git_revision.__wrapped__()
+    assert first != second
+    assert all(re.fullmatch("f{40}\\+changes-[0-9a-f]{12}", each) for each in (first, second))
+    said["status"] = ""
+    assert environment_module.git_revision.__wrapped__() == "f" * 40
 
 
 def test_the_same_grid_elsewhere_gives_the_same_bytes(tmp_path):

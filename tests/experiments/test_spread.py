@@ -8,14 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from makers import config, make_run, snapshot
 
+import dropact.experiments.spread.grid as spreading
 import dropact.experiments.spread.local as local_module
 from dropact.cli import main
 from dropact.experiments.checkpoint import CheckpointWarning
 from dropact.experiments.errors import RecordError, TrainingError
 from dropact.experiments.lock import held
-from dropact.experiments.spread.grid import Done, LostError, spread_grid
+from dropact.experiments.spread.grid import Done, Job, LostError, spread_grid
 from dropact.experiments.spread.local import local
 from dropact.experiments.watch import Watcher
 
@@ -110,6 +112,26 @@ def test_what_is_finished_is_skipped_and_a_failure_stops_no_other(tmp_path):
         spread_grid([config(seed=seed) for seed in range(3)], tmp_path, job, here, note)
     assert given == [0, 2]
     assert note.told == [("skipped", 1), ("finished", 2, 3.0)]
+
+
+def test_a_run_that_diverges_elsewhere_has_its_tensorboard_closed(tmp_path, monkeypatch):
+    told = []
+
+    class Board(Watcher):
+        def __init__(self, folder):
+            pass
+
+        def failed(self, made, error):
+            told.append((made.seed, str(error)))
+
+    def diverges(made, *arguments, **more):
+        raise TrainingError("no longer finite")
+
+    monkeypatch.setattr(spreading, "TensorBoard", Board)
+    monkeypatch.setattr(spreading, "train_run", diverges)
+    job = Job(tmp_path, None, "", "cpu", 300.0, torch.get_num_threads(), tensorboard=True)
+    assert str(job(config(seed=4))) == "no longer finite"
+    assert told == [(4, "no longer finite")]
 
 
 def test_a_second_driver_is_refused_with_the_name_of_the_first(tmp_path):

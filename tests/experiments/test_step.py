@@ -1,5 +1,7 @@
 """What one step does: precision, layout, augmentation, smoothing, clipping, averaging, against plain arithmetic."""
 
+import os
+
 import pytest
 import torch
 from makers import config, tiny_data
@@ -272,3 +274,13 @@ def test_batches_made_ahead_by_workers_are_those_made_one_by_one():
         assert torch.equal(images, others)
         assert torch.equal(labels, numbers)
     assert all(torch.equal(one[0], two[0]) for one, two in zip(rest, ahead[2:], strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no such call here")
+def test_the_cores_counted_are_those_that_may_be_used():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert hardware.usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)

@@ -113,6 +113,17 @@ def test_unfinished_runs_and_mixed_environments_are_said(tmp_path):
     assert any("differ in threads" in note for note in notes)
 
 
+def test_runs_begun_without_a_plan_and_left_are_said(tmp_path):
+    make_run(tmp_path, seed=0)
+    assert collect(tmp_path).gaps == ""
+    directory = make_run(tmp_path, seed=1)
+    (directory / "result.json").unlink()
+    (tmp_path / "runs" / ".DS_Store").write_bytes(b"")
+    report = collect(tmp_path)
+    assert report.gaps == "1 of 2 runs not finished"
+    assert "1 of 2 runs begun here are not finished; p is corrected without them." in report.notes
+
+
 def test_a_field_that_only_one_environment_has_is_said_whichever_comes_first(tmp_path):
     for seed, more in enumerate(({"ranks": 2}, {"before": [ENVIRONMENT]})):
         make_run(tmp_path, seed=seed, environment={**ENVIRONMENT, **more})
@@ -134,7 +145,7 @@ def test_runs_that_diverged_are_named_beside_the_means_without_them(tmp_path):
     (note,) = (note for note in notes if "diverged" in note)
     assert note.startswith("3 of 4 runs diverged")
     assert "no result: ReLU (baseline), seeds 0-1; Dropout (rate 0.5), seed 1. Means" in note
-    assert "2 of 6 runs of this comparison are not finished." in notes
+    assert "2 of 6 runs of this comparison are not finished; p is corrected without them." in notes
     assert note in markdown(collect(tmp_path))
     make_diverged(tmp_path, lr=0.2, seed=1)
     assert any("ReLU (baseline), lr 0.2, seed 1" in note for note in collect(tmp_path).notes)

@@ -76,6 +76,21 @@ def test_profiles_of_survival_rates_are_compared_with_uniform_ones(folder):
     assert (one.base.mean, one.difference.mean) == (pytest.approx(29.5), pytest.approx(-4.0))
 
 
+def test_a_profile_without_a_uniform_one_is_compared_with_the_baseline(folder):
+    fields = {"network": "resnet-20"}
+    run(folder, 0.0, NONE, **fields)
+    run(folder, 9.0, NONE, method="depth-uniform", options={"uniform_budget": 0.5}, **fields)
+    run(folder, 7.0, NONE, method="depth-uniform", options={"uniform_budget": 0.7}, **fields)
+    run(folder, 5.0, method="depth-sensitivity", options={"sensitive_budget": 0.5}, **fields)
+    run(folder, 3.0, method="depth-linear", options={"linear_budget": 0.8}, **fields)
+    (table,) = (table for table in collect(folder).tables if table.setting["network"] == "resnet-20")
+    assert [(one.label, round(one.difference.mean, 2)) for one in comparisons(table)] == [
+        ("survival rates by sensitivity against uniform, budget 0.5", -4.0),
+        ("Stochastic depth, uniform (uniform_budget 0.7)", 7.0),
+        ("Stochastic depth, linear (linear_budget 0.8)", 3.0),
+    ]
+
+
 def test_what_a_comparison_is_with_is_said_with_its_own_number_of_runs(folder):
     run(folder, -1.0, method="dropout", options={"rate": 0.5})
     make_run(folder, errors=(90.0, 20.5), method="dropout", options={"rate": 0.5}, seed=3)

@@ -9,12 +9,10 @@ from dropact.cli.options import (
     add_training_options,
     method_options,
     require_extras,
-    require_one_process,
     setting_of,
-    train_grid,
 )
 from dropact.cli.parser import names, seeds
-from dropact.cli.report import report_on
+from dropact.cli.training import require_one_process, train_grid
 
 DESCRIPTION = """\
 Trains a network with several methods on the same seeds and reports the test error of the last epoch, its 95 % interval,
@@ -57,6 +55,5 @@ def run(args: argparse.Namespace) -> None:
         setting_of(args, held.setting if held else None), method_options(args, args.methods), args.seeds
     )
     join_folder(args.out, asked)  # refused before anything is loaded or written
-    finished_runs(args.out)  # a damaged one is found before anything is written
-    train_grid(asked, args)
-    report_on(args.out)
+    finished = finished_runs(args.out)  # a damaged one is found before anything is written
+    train_grid(asked, finished, args)

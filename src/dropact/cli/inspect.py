@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dropact.cli.options import command_line, require_extras, set_threads
+from dropact.cli.options import command_line, require_extras
 from dropact.cli.parser import UsageError
+from dropact.cli.training import set_threads
 
 DESCRIPTION = """\
 Looks at a finished run (its directory in runs/, or the weights in it) or at a network by name with its initial weights:
@@ -40,8 +41,9 @@ def run(args: argparse.Namespace) -> None:
     import torch
     from rich.console import Console
 
+    from dropact.experiments.comparison import check_folder
     from dropact.experiments.environment import describe
-    from dropact.experiments.inspection import look_at, run_config, trained, untrained
+    from dropact.experiments.inspection import check_look, look_at, run_config, trained, untrained
     from dropact.experiments.models import NETWORKS
     from dropact.report.inspection import show_inspection, write_inspection
 
@@ -51,6 +53,10 @@ def run(args: argparse.Namespace) -> None:
         if is_run and getattr(args, name) is not None:
             raise UsageError(f"--{name.replace('_', '-')}: the run in {path} says it itself")
     config = run_config(path) if is_run else named(args)
+    check_look(config, args.images)  # before anything is loaded
+    if args.out.is_dir():
+        raise UsageError(f"--out: got {args.out}, a folder, accepted: the name of a page")
+    check_folder(args.out.parent)
     set_threads(args, config.dataset)
     target = trained(path, args.data) if is_run else untrained(config, args.data)
     torch.manual_seed(0)  # the masks: the same command shows the same figures

@@ -1,22 +1,12 @@
 """The arguments that `compare` and `train` share, and what they come to."""
 
 import argparse
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dropact.cli.parser import UsageError, duration, place
-
-if TYPE_CHECKING:
-    from dropact.experiments.comparison import Comparison
-    from dropact.experiments.config import RunConfig
-    from dropact.experiments.data import Dataset
-    from dropact.experiments.ranks import Ranks
-    from dropact.experiments.reproduction import Reproduction
 
 CHECKPOINTS = 300.0  # seconds
 PACE = ("precision", "memory_format", "compiled", "fused")  # fields that are left to the machine where nobody says them
@@ -217,105 +207,6 @@ def method_options(args: argparse.Namespace, methods: Sequence[str]) -> dict[str
         for name in takers:
             chosen[name][option] = value
     return chosen
-
-
-def train_all(
-    configs: "Sequence[RunConfig]",
-    args: argparse.Namespace,
-    data: "Dataset | Sequence[Dataset]",
-    ranks: "Ranks | None" = None,
-) -> None:
-    """Trains what is not finished into --out, with progress on the terminal."""
-    from dropact.cli.progress import Bars
-    from dropact.experiments.grid import run_grid
-    from dropact.experiments.ranks import ALONE
-    from dropact.experiments.tensorboard import TensorBoard
-    from dropact.experiments.watch import Watcher, Watchers
-
-    ranks = ranks or ALONE
-    with Bars(configs) if ranks.rank == 0 else nullcontext(Watcher()) as watcher:
-        run_grid(
-            configs,
-            args.out,
-            data,
-            Watchers(watcher, TensorBoard(args.out)) if args.tensorboard and ranks.rank == 0 else watcher,
-            command_line(args),
-            device=args.device,
-            checkpoint_seconds=checkpoint_seconds(args),
-            ranks=ranks,
-        )
-
-
-def checkpoint_seconds(args: argparse.Namespace) -> float:
-    """As `run_grid` takes it."""
-    return CHECKPOINTS if args.checkpoint_seconds is None else args.checkpoint_seconds
-
-
-def train_grid(asked: "Comparison | Reproduction", args: argparse.Namespace) -> None:
-    """Claims --out for a grid and trains what is not finished of it, here or where --on says."""
-    from dropact.cli.progress import Bars
-    from dropact.experiments.comparison import claim_folder
-    from dropact.experiments.data import load_dataset
-    from dropact.experiments.data.registry import data_folder
-    from dropact.experiments.spread.cluster import cluster
-    from dropact.experiments.spread.grid import Job, Spread, spread_grid
-    from dropact.experiments.spread.local import local
-
-    for name in ("cpus_per_run", "gpus_per_run"):
-        value = getattr(args, name)
-        if value is not None and (args.on is None or args.on[0] != "ray"):
-            raise UsageError(f"--{name.replace('_', '-')}: given without --on ray, which it belongs to")
-        if value is not None and not 0 <= value < math.inf:
-            raise UsageError(f"--{name.replace('_', '-')}: got {value:g}, accepted: a number of at least 0")
-    configs = asked.configs()
-    names = list(dict.fromkeys(config.dataset for config in configs))
-    set_threads(args, *names)
-    # Also where others train, who need not all make them from their official files.
-    data = [load_dataset(name, args.data) for name in names]
-    if args.on is None:
-        claim_folder(args.out, asked)
-        train_all(configs, args, data)
-        return
-    kind, which = args.on
-    cpus = 1.0 if args.cpus_per_run is None else args.cpus_per_run
-    gpus = float(args.device == "cuda") if args.gpus_per_run is None else args.gpus_per_run
-    if kind == "ray":
-        require_extras("ray")
-        over: Spread[Any] = cluster(which, cpus, gpus)
-        threads = int(cpus)
-    else:
-        over = local(int(which or 1), args.device)
-        threads = (os.cpu_count() or 1) // int(which or 1)
-    claim_folder(args.out, asked)
-    job = Job(
-        folder=args.out.absolute(),
-        root=data_folder(args.data).absolute(),
-        command=command_line(args),
-        device=args.device,
-        checkpoint_seconds=checkpoint_seconds(args),
-        threads=args.threads or (1 if names == ["digits"] else max(threads, 1)),
-        tensorboard=args.tensorboard,
-    )
-    with Bars(configs) as bars:
-        spread_grid(configs, args.out, job, over, bars)
-
-
-def require_one_process() -> None:
-    """That torchrun did not start this, which would train the whole grid once in every rank."""
-    from dropact.experiments.ranks import launched
-
-    if launched() > 1:
-        raise UsageError(f"torchrun: got {launched()} ranks, accepted: 1; `dropact train` trains one run on many")
-
-
-def set_threads(args: argparse.Namespace, *datasets: str) -> None:
-    """Steps on the digits are too small to be shared: a second thread costs more than it brings."""
-    import torch
-
-    if args.threads is not None and args.threads < 1:
-        raise UsageError(f"--threads: got {args.threads}, accepted: a whole number of at least 1")
-    if args.threads is not None or set(datasets) == {"digits"}:
-        torch.set_num_threads(args.threads or 1)
 
 
 def command_line(args: argparse.Namespace) -> str:

@@ -37,7 +37,10 @@ def seeds(text: str) -> list[int]:
             first, dash, last = part.strip().partition("-")
             if not first.isdecimal() or (dash and not last.isdecimal()):
                 raise argparse.ArgumentTypeError(f"got {text!r}, {accepted}")
-            found += range(int(first), int(last if dash else first) + 1)
+            between = range(int(first), int(last if dash else first) + 1)
+            if not between:
+                raise argparse.ArgumentTypeError(f"got no seeds in {part.strip()!r}, {accepted}")
+            found += between
     if not found:
         raise argparse.ArgumentTypeError(f"got no seeds in {text!r}, {accepted}")
     if len(set(found)) < len(found):

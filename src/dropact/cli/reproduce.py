@@ -9,11 +9,9 @@ from dropact.cli.options import (
     add_run_options,
     pace_said,
     require_extras,
-    require_one_process,
-    train_grid,
 )
 from dropact.cli.parser import UsageError, names, seeds
-from dropact.cli.report import report_on
+from dropact.cli.training import require_one_process, train_grid
 
 if TYPE_CHECKING:
     from dropact.experiments.reproduction import Reproduction
@@ -92,12 +90,11 @@ def run(args: argparse.Namespace) -> None:
         args.out = Path("runs") / ((made.runs_of or made.name) + (f"-{args.epochs}-epochs" if args.epochs else ""))
     asked = asked_for(args, args.out)
     join_folder(args.out, asked)  # refused before anything is loaded or written
-    done = {found.config.key for found in finished_runs(args.out)}  # a damaged one is found before anything is written
+    finished = finished_runs(args.out)  # a damaged one is found before anything is written
     if args.dry_run:
-        show_plan(asked, done, args.out)
+        show_plan(asked, {run.config.key for run in finished}, args.out)
         return
-    train_grid(asked, args)
-    report_on(args.out)
+    train_grid(asked, finished, args)
 
 
 def show_plan(asked: "Reproduction", done: set[str], out: Path) -> None:

@@ -8,10 +8,9 @@ from dropact.cli.options import (
     add_training_options,
     method_options,
     require_extras,
-    set_threads,
     setting_of,
-    train_all,
 )
+from dropact.cli.training import checked_data, set_threads, train_all
 
 DESCRIPTION = """\
 Trains one network with one method and one seed, and keeps config, metrics and weights in OUT/runs/KEY, where KEY names
@@ -44,6 +43,7 @@ def run(args: argparse.Namespace) -> None:
     from dropact.experiments.comparison import RUNS, check_run_folder
     from dropact.experiments.config import RunConfig
     from dropact.experiments.data import load_dataset
+    from dropact.experiments.grid import finished_runs
     from dropact.experiments.ranks import joined, launched
     from dropact.experiments.records import read_run
 
@@ -55,7 +55,10 @@ def run(args: argparse.Namespace) -> None:
     with joined(args.device) as ranks:
         if ranks.rank == 0:
             check_run_folder(args.out)
-        train_all([config], args, load_dataset(args.dataset, args.data), ranks)
+            data = checked_data([config], finished_runs(args.out), args, ranks)
+        else:
+            data = [load_dataset(args.dataset, args.data)]
+        train_all([config], args, data, ranks)
     if ranks.rank:
         return
     directory = args.out / RUNS / config.key

@@ -3,12 +3,18 @@
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dropact.cli.options import command_line, require_extras
 from dropact.cli.parser import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dropact.experiments.verification import Verdict
 
 DESCRIPTION = """\
 Trains some of the finished runs in DIR/runs again, by their own configs, with as many threads and on such a device as
@@ -39,23 +45,30 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from dropact.cli.progress import Bars
+    from dropact.experiments.comparison import check_run_folder
     from dropact.experiments.data import load_dataset
-    from dropact.experiments.verification import chosen, verify
+    from dropact.experiments.verification import Verdict, chosen, verify
 
     runs = chosen(args.folder, args.runs)
     if args.out is not None and args.out.resolve() == args.folder.resolve():
         raise UsageError(f"--out: got {args.out}, accepted: another folder than that of the runs")
+    if args.out is not None:
+        check_run_folder(args.out)
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    verdicts = []
+    verdicts: list[Verdict] = []
     with ExitStack() as stack:
         out = args.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.callback(lambda: _show(verdicts, console))  # also where it stops
         bars = stack.enter_context(Bars([found.config for found in runs]))
         for found in runs:
             data = load_dataset(found.config.dataset, args.data)
             verdicts.append(verify(found, args.folder, data, out, bars, command_line(args)))
-    for verdict in verdicts:
-        console.print(verdict.sentence())
     failed = [verdict for verdict in verdicts if not verdict.holds]
     console.print(f"{len(verdicts) - len(failed)} of {len(verdicts)} runs hold")
     if failed:
         sys.exit(1)
+
+
+def _show(verdicts: "Sequence[Verdict]", console: "Console") -> None:
+    for verdict in verdicts:
+        console.print(verdict.sentence())

@@ -6,7 +6,6 @@ and the next batch is made while the network trains on this one.
 """
 
 import itertools
-import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +18,7 @@ from dropact.experiments.augmentation import AUGMENTATIONS, Augmentation, Worker
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.errors import ConfigError
-from dropact.experiments.hardware import MEMORY_FORMATS
+from dropact.experiments.hardware import MEMORY_FORMATS, usable_cores
 from dropact.experiments.methods import image_fields
 from dropact.experiments.ranks import ALONE, Ranks, sizes
 from dropact.experiments.seeds import stream
@@ -101,6 +100,17 @@ def batch_order(config: RunConfig, images: int, epoch: int) -> tuple[Tensor, ...
     return torch.randperm(images, generator=stream(config.seed, "order", epoch)).tensor_split(batches)
 
 
+def check_microbatches(config: RunConfig, images: int) -> None:
+    """That every batch of an epoch of so many images can be cut into the microbatches of `config`.
+
+    Raises:
+        ConfigError: the smallest has fewer images.
+    """
+    smallest = min(sizes(images, -(-images // config.batch_size)))
+    if smallest < config.microbatches:
+        raise ConfigError(f"microbatches: got {config.microbatches}, accepted: at most {smallest}, the smallest batch")
+
+
 class Batches:
     """The training images as batches: (N, C, H, W) floats and (N,) labels. Enter it to train from it.
 
@@ -120,10 +130,7 @@ class Batches:
         self.normalise = normalisation(self.part.images.cpu(), device)
         self._workers: Workers | None = None
         ranks.check(config.microbatches)
-        if min(self._sizes) < config.microbatches:
-            raise ConfigError(
-                f"microbatches: got {config.microbatches}, accepted: at most {min(self._sizes)}, the smallest batch"
-            )
+        check_microbatches(config, len(self.part))
 
     @property
     def per_epoch(self) -> int:
@@ -140,7 +147,7 @@ class Batches:
     def __enter__(self) -> "Batches":
         self._running: AbstractContextManager[Workers | None] = nullcontext()
         if self._on_host:
-            self._running = Workers(max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // self._ranks.count)))
+            self._running = Workers(max(1, min(MOST_WORKERS, usable_cores() // self._ranks.count)))
         self._workers = self._running.__enter__()
         return self
 

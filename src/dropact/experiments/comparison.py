@@ -159,11 +159,22 @@ def check_folder(folder: Path) -> None:
         raise RecordError(f"{folder}: cannot be written; choose another --out")
 
 
-def _others(folder: Path) -> list[str]:
-    """What is there by name, but for what a process that was killed may leave of its own."""
-    if not folder.exists():
-        return []
-    return sorted(path.name for path in folder.iterdir() if path.name != LOCK and path.suffix != PARTIAL)
+def run_directories(folder: Path) -> list[Path]:
+    """What is in `folder`/runs, by name, but for what a file manager leaves there (.DS_Store)."""
+    runs = folder / RUNS
+    return sorted(path for path in runs.iterdir() if not path.name.startswith(".")) if runs.is_dir() else []
+
+
+def check_holds(folder: Path, name: str) -> None:
+    """That `folder`, if there is anything in it, has something of that name; changes nothing.
+
+    Raises:
+        RecordError: it has not; hidden files, and what a process that was killed may leave of its own, do not count.
+    """
+    there = folder.iterdir() if folder.exists() else ()
+    others = sorted(path.name for path in there if not path.name.startswith(".") and path.suffix != PARTIAL)
+    if others and name not in others:
+        raise RecordError(f"{folder}: holds {others[0]!r} and no {name}; choose an empty or a new --out")
 
 
 def join_folder(folder: Path, asked: C) -> C:
@@ -176,9 +187,7 @@ def join_folder(folder: Path, asked: C) -> C:
     found = read_claim(type(asked), folder)
     if found is not None:
         return asked.joined(found, folder)
-    others = _others(folder)
-    if others:
-        raise RecordError(f"{folder}: holds {others[0]!r} and no {asked.file}; choose an empty or a new --out")
+    check_holds(folder, asked.file)
     return asked
 
 
@@ -211,6 +220,4 @@ def check_run_folder(folder: Path) -> None:
         if (folder / file).exists():
             what = file.removesuffix(".json")
             raise RecordError(f"{folder}: holds a {what}; extend it with `dropact {verb}`, or choose another --out")
-    others = _others(folder)
-    if others and RUNS not in others:
-        raise RecordError(f"{folder}: holds {others[0]!r} and no {RUNS}; choose an empty or a new --out")
+    check_holds(folder, RUNS)

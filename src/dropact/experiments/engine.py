@@ -22,6 +22,7 @@ SILENT = Watcher()
 class Outcome:
     """What a run leaves: one record per epoch, the summary, the weights (in the plain network's names), seconds.
 
+    `seconds` are those of the epochs, `end_seconds` what followed them: recalibration, the train error.
     `readings` are those of `config.recorded`: `step` from 0, `site`, and `variance_shift` (None where there is none).
     """
 
@@ -30,6 +31,7 @@ class Outcome:
     state: dict[str, Tensor]
     seconds: list[float]
     readings: list[Metrics] = field(default_factory=list)
+    end_seconds: float = 0.0
 
 
 def train(
@@ -132,4 +134,5 @@ def train(
             "best_epoch": best["epoch"],
             "best_test_error": best["test_error"],
         }
-    return Outcome(trainer.metrics, result, trainer.evaluated.state_dict(), trainer.seconds, trainer.readings)
+    state = trainer.evaluated.state_dict()
+    return Outcome(trainer.metrics, result, state, trainer.seconds, trainer.readings, trainer.elapsed)

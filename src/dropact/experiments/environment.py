@@ -1,5 +1,7 @@
 """The receipt of a run: what it was made with."""
 
+import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -13,6 +15,7 @@ import torch
 from dropact.experiments.data import Dataset
 from dropact.experiments.ranks import ALONE, Ranks
 
+SOURCES = (".py", ".c", ".h")
 PACKAGES = ("dropact", "torch", "numpy", "scikit-learn", "torchvision", "scipy", "matplotlib")
 
 
@@ -42,17 +45,28 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+@functools.cache
 def git_revision() -> str | None:
-    """The commit of this source tree, "+changes" behind it where the package's files differ.
+    """The commit of this source tree; where the package's files differ, "+changes-" and a digest of them behind it.
 
-    Outside a checkout it is what DROPACT_REVISION says, and None if that says nothing.
+    Asked once in a process, whose code stays what it was however the files change. Outside a checkout it is what
+    DROPACT_REVISION says, and None if that says nothing.
     """
     # An installed copy inside somebody's repository is not tracked there, so that revision would be a wrong one.
     if not _git("ls-files", "--error-unmatch", Path(__file__).name):
         return os.environ.get("DROPACT_REVISION")
     revision = _git("rev-parse", "HEAD")
-    package = str(Path(__file__).resolve().parents[1])
-    return f"{revision}+changes" if _git("status", "--porcelain", "--", package) else revision
+    package = Path(__file__).resolve().parents[1]
+    changed = _git("status", "--porcelain", "--", str(package))
+    return f"{revision}+changes-{_digest(package)}" if changed else revision
+
+
+def _digest(package: Path) -> str:
+    """Of all sources, so that two states that were never committed are two revisions."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in package.rglob("*") if path.suffix in SOURCES):
+        found.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def describe(data: Dataset, command: str, device: str, ranks: Ranks = ALONE) -> dict[str, Any]:

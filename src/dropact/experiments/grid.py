@@ -6,8 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dropact.experiments.checkpoint import Checkpoints, CheckpointWarning, checkpoints_in, clear_checkpoints
-from dropact.experiments.comparison import RUNS
+from dropact.experiments.comparison import RUNS, run_directories
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.engine import train
@@ -34,9 +36,7 @@ def finished_runs(folder: Path) -> list[Run]:
     Raises:
         RecordError: one of them is damaged.
     """
-    runs = folder / RUNS
-    directories = sorted(runs.iterdir()) if runs.is_dir() else []
-    return [read_run(directory) for directory in directories if is_finished(directory)]
+    return [read_run(directory) for directory in run_directories(folder) if is_finished(directory)]
 
 
 def diverged_runs(folder: Path) -> list[Diverged]:
@@ -45,9 +45,7 @@ def diverged_runs(folder: Path) -> list[Diverged]:
     Raises:
         RecordError: the record of one is damaged.
     """
-    runs = folder / RUNS
-    directories = sorted(runs.iterdir()) if runs.is_dir() else []
-    return [read_diverged(directory) for directory in directories if has_diverged(directory)]
+    return [read_diverged(directory) for directory in run_directories(folder) if has_diverged(directory)]
 
 
 def check_finished(configs: Sequence[RunConfig], folder: Path) -> set[str]:
@@ -179,6 +177,7 @@ def train_run(
     Raises:
         RecordError: as `run_grid` does; or a checkpoint cannot be written.
         DivergedError: the loss or the weights are no longer finite, which is noted in the directory.
+        TrainingError: a CUDA device has too little memory.
     """
     directory = folder / RUNS / config.key
     if is_finished(directory):
@@ -193,7 +192,13 @@ def train_run(
             watcher.skipped(config)
             return
         ranks.told(True)
-        _train(config, directory, data, watcher, environment, device, checkpoint_seconds, ranks)
+        try:
+            _train(config, directory, data, watcher, environment, device, checkpoint_seconds, ranks)
+        except torch.OutOfMemoryError as error:
+            what = str(error).partition(". ")[0]
+            raise TrainingError(
+                f"{config.key}: {what}; it goes on from its last checkpoint with fewer runs at once on that device"
+            ) from None
 
 
 def _tidy(directory: Path) -> None:
@@ -223,6 +228,6 @@ def _train(
         except DivergedError as error:
             writer.diverged(error)
             raise
-        writer.finish(outcome.result, outcome.state, outcome.seconds, outcome.readings)
+        writer.finish(outcome.result, outcome.state, outcome.seconds, outcome.readings, outcome.end_seconds)
     clear_checkpoints(directory)
     watcher.finished(config, outcome.result)

@@ -32,6 +32,11 @@ def checked_device(device: str) -> torch.device:
     return torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on: fewer than the machine has under taskset, or in a batch system's share."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _cpu_flags() -> set[str]:
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
@@ -97,6 +102,18 @@ def check_compiler(compiled: bool | str, device: torch.device) -> None:
     compilers = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "c++", "clang++", "cl"]
     if device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise ConfigError(f"compiled: got True, and no C++ compiler is found ({', '.join(compilers)}), accepted: False")
+
+
+def check_pace(config: RunConfig, device: torch.device) -> None:
+    """That the device has what `config` wants of it.
+
+    Raises:
+        ConfigError: no fused BatchNorm, or no compiler.
+    """
+    if config.fused:
+        check_fusion(device)
+    if config.compiled:
+        check_compiler(config.compiled, device)
 
 
 def autocast(config: RunConfig, device: torch.device) -> torch.autocast:

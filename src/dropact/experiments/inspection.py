@@ -89,6 +89,21 @@ def untrained(config: RunConfig, root: Path | None = None) -> Target:
     return target
 
 
+def check_look(config: RunConfig, images: int) -> None:
+    """That there is something for `look_at` to look at.
+
+    Raises:
+        ConfigError: fewer images than 2, or a method without layers of dropact.
+    """
+    if images < 2:
+        raise ConfigError(f"images: got {images}, accepted: a whole number of at least 2")
+    if not any(METHODS[part].replaces_activations for part in parts_of(config.method)):
+        accepted = ", ".join(name for name, method in METHODS.items() if method.replaces_activations)
+        raise ConfigError(
+            f"method: got {config.method!r}, which has no layers of dropact to inspect, accepted: {accepted}"
+        )
+
+
 def look_at(target: Target, images: int = 512) -> Inspection:
     """Inspects a target on `images` training images, none augmented; recalibrates BatchNorm on 10,000.
 
@@ -98,13 +113,7 @@ def look_at(target: Target, images: int = 512) -> Inspection:
     Raises:
         ConfigError: fewer images than 2, or a method without layers of dropact.
     """
-    if images < 2:
-        raise ConfigError(f"images: got {images}, accepted: a whole number of at least 2")
-    if not any(METHODS[part].replaces_activations for part in parts_of(target.config.method)):
-        accepted = ", ".join(name for name, method in METHODS.items() if method.replaces_activations)
-        raise ConfigError(
-            f"method: got {target.config.method!r}, which has no layers of dropact to inspect, accepted: {accepted}"
-        )
+    check_look(target.config, images)
     batches = _images(target)
     x = torch.cat(batches)[:images]
     if not target.trained:

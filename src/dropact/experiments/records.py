@@ -5,7 +5,7 @@
                        processes that trained a part of the run, where they differ
     metrics.jsonl      one line per epoch; no times, so that equal runs give equal bytes
     readings.jsonl     where the config asks for it: the variance shift of a module at a step, one line for each
-    timing.json        seconds per epoch
+    timing.json        seconds per epoch, and of what followed the last one
     weights.pt         final weights, a state_dict in the plain network's names (load with weights_only=True)
     result.json        written last: its presence says that the run is finished
     diverged.json      instead of it where loss or weights were no longer finite when the run was last trained: the
@@ -228,6 +228,7 @@ class RunWriter:
         state: dict[str, Tensor],
         seconds: list[float],
         readings: Sequence[dict[str, Any]] = (),
+        end_seconds: float = 0.0,
     ) -> None:
         """Writes weights and times, then the result that marks the run as finished."""
         with self._named():
@@ -235,7 +236,8 @@ class RunWriter:
         weights = io.BytesIO()
         torch.save(state, weights)  # in memory: torch makes another error of a full disk
         write_atomically(self._directory / WEIGHTS, lambda file: file.write(weights.getbuffer()))
-        timing = {"total_seconds": sum(seconds), "epoch_seconds": seconds}
+        total = sum(seconds) + end_seconds
+        timing = {"total_seconds": total, "epoch_seconds": seconds, "end_seconds": end_seconds}
         write_text(self._directory / TIMING, json.dumps(timing, indent=2) + "\n")
         marked = {**result, "metrics_sha256": _digest("".join(self._lines))}
         if self._recorded:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dropact.experiments.comparison import RUNS, Comparison, read_claim
+from dropact.experiments.comparison import RUNS, Comparison, read_claim, run_directories
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, RecordError
 from dropact.experiments.records import CONFIG, LOCK, METRICS, TIMING, has_diverged, is_finished
@@ -87,8 +87,7 @@ def standings(folder: Path) -> list[Standing]:
         raise RecordError(f"{folder}: {'a file' if folder.exists() else 'not there'}, accepted: a folder of runs")
     claim = read_claim(Comparison, folder) or read_claim(Reproduction, folder)
     configs = {config.key: config for config in claim.configs()} if claim else {}
-    runs = folder / RUNS
-    for directory in sorted(runs.iterdir()) if runs.is_dir() else ():
+    for directory in run_directories(folder):
         if directory.name not in configs:
             try:
                 configs[directory.name] = RunConfig.from_dict(json.loads((directory / CONFIG).read_bytes()))
@@ -97,7 +96,7 @@ def standings(folder: Path) -> list[Standing]:
     if not configs:
         accepted = "the --out of compare, of train, or of reproduce but for figure3"
         raise RecordError(f"{folder}: neither a plan nor a run in it, accepted: {accepted}")
-    return [_standing(runs / key, config) for key, config in configs.items()]
+    return [_standing(folder / RUNS / key, config) for key, config in configs.items()]
 
 
 def seconds_left(found: Sequence[Standing]) -> float | None:

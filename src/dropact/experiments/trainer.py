@@ -22,7 +22,7 @@ from dropact.experiments.batches import Batches, Normalisation, part_of
 from dropact.experiments.config import CUDA_GRAPHS, RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.errors import ConfigError, DivergedError
-from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_compiler, check_fusion, keep_freed_memory
+from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_pace, keep_freed_memory
 from dropact.experiments.methods import apply_to_network
 from dropact.experiments.models import build_network
 from dropact.experiments.ranks import ALONE, Ranks
@@ -43,8 +43,16 @@ _SYNC_BUFFERS = next(
 )
 
 
-def initial_network(config: RunConfig, data: Dataset) -> nn.Module:
-    """The network before the first step. Seeds torch's default generator: with the weights' seed, then the masks'."""
+def initial_network(config: RunConfig, data: Dataset, sampled: int = SAMPLED) -> nn.Module:
+    """The network before the first step. Seeds torch's default generator: with the weights' seed, then the masks'.
+
+    Args:
+        sampled: how many training images a method may look at.
+
+    Raises:
+        ConfigError: there is no such network, the method does not fit it, or it lacks what the config is to recalibrate
+            or record.
+    """
     torch.manual_seed(derived_seed(config.seed, "weights"))
     network = build_network(
         config.network,
@@ -53,15 +61,34 @@ def initial_network(config: RunConfig, data: Dataset) -> nn.Module:
         image_size=data.image_size,
         dropout=config.dropout,
     )
-    apply_to_network(network, config.method, config.options, partial(_sample, config, data))
+    apply_to_network(network, config.method, config.options, partial(_sample, config, data, sampled))
+    if config.recalibrated and not has_batchnorm(network):
+        raise ConfigError(f"recalibrated: got True, and {config.network} has no BatchNorm, accepted: False")
+    try:
+        VarianceShift(config.recorded).sites(network)
+    except ValueError as error:
+        raise ConfigError(f"recorded: {error}") from None
     torch.manual_seed(derived_seed(config.seed, "masks"))
     return network
 
 
-def _sample(config: RunConfig, data: Dataset) -> tuple[Tensor, Tensor]:
+def _sample(config: RunConfig, data: Dataset, count: int) -> tuple[Tensor, Tensor]:
     """The first images of the training part, none augmented, normalised among themselves."""
-    part = part_of(data.x_train[:SAMPLED], data.y_train[:SAMPLED], config)
+    part = part_of(data.x_train[:count], data.y_train[:count], config)
     return Normalisation.of(part.images)(part.images), part.labels.long()
+
+
+def check_sync(config: RunConfig, device: torch.device, ranks: Ranks = ALONE) -> None:
+    """That BatchNorm can have the statistics of all microbatches, if `config` wants them.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if config.sync_batchnorm and (device.type == "cpu" or ranks.count != config.microbatches):
+        raise ConfigError(
+            f"sync_batchnorm: got True with {ranks.count} ranks on {device.type} for {config.microbatches} "
+            "microbatches, accepted: a rank on a CUDA device for each (torch has it for no other)"
+        )
 
 
 def set_masks_on_device(state: Tensor, device: torch.device, otherwise: int) -> None:
@@ -82,17 +109,13 @@ class Trainer:
         if device.type == "cpu":
             keep_freed_memory()
         self.batches = Batches(config, data, device, ranks)
+        check_pace(config, device)
+        check_sync(config, device, ranks)
         network = initial_network(config, data)
         if config.sync_batchnorm:
-            if device.type == "cpu" or ranks.count != config.microbatches:
-                raise ConfigError(
-                    f"sync_batchnorm: got True with {ranks.count} ranks on {device.type} for {config.microbatches} "
-                    "microbatches, accepted: a rank on a CUDA device for each (torch has it for no other)"
-                )
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.network: nn.Module = network.to(device, memory_format=MEMORY_FORMATS[config.memory_format])  # type: ignore[call-overload]
         if config.fused:
-            check_fusion(device)
             fuse_(self.network)
         self._model: nn.Module = self.network
         self._unsynced: Callable[[], AbstractContextManager[object]] = nullcontext  # gradients stay on this rank
@@ -101,7 +124,6 @@ class Trainer:
             self._model = together = DistributedDataParallel(self.network, **buffers)
             self._unsynced = together.no_sync
         if config.compiled:
-            check_compiler(config.compiled, device)
             torch.compiler.reset()  # what was compiled for other networks counts towards a limit, then nothing more is
             mode = CUDA_GRAPHS if config.compiled == CUDA_GRAPHS else None
             self._model = torch.compile(self._model, dynamic=False, mode=mode)  # type: ignore[assignment]
@@ -112,8 +134,6 @@ class Trainer:
         self._counters: list[Tensor] = [
             norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None
         ]
-        if config.recalibrated and not has_batchnorm(network):
-            raise ConfigError(f"recalibrated: got True, and {config.network} has no BatchNorm, accepted: False")
         self.average = Average(self.network, config.ema_decay) if config.ema_decay else None
         self._precision = autocast(config, device)
         self._optimiser = torch.optim.SGD(
@@ -125,10 +145,6 @@ class Trainer:
             fused=True,
         )
         self._probe = VarianceShift(config.recorded)
-        try:
-            self._probe.sites(self.network)
-        except ValueError as error:
-            raise ConfigError(f"recorded: {error}") from None
         self.metrics: list[Metrics] = []
         self.readings: list[Metrics] = []
         self.seconds: list[float] = []
@@ -149,6 +165,11 @@ class Trainer:
     def seen(self) -> int:
         """Images trained on so far, to within a batch."""
         return self.steps * len(self.batches.part) // self.batches.per_epoch
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the last epoch was closed."""
+        return time.perf_counter() - self._began
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """One update of the weights, from this rank's share of a batch."""
@@ -291,7 +312,7 @@ class Trainer:
             "masks_on_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else empty,
             "metrics": json.dumps(self.metrics),
             "seconds": self.seconds,
-            "elapsed": time.perf_counter() - self._began,
+            "elapsed": self.elapsed,
             **({"readings": json.dumps(self.readings)} if self.config.recorded else {}),
         }
 

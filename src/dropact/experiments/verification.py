@@ -11,7 +11,7 @@ import torch
 from dropact.experiments.comparison import RUNS
 from dropact.experiments.data import Dataset
 from dropact.experiments.environment import describe
-from dropact.experiments.errors import ConfigError, RecordError
+from dropact.experiments.errors import ConfigError, DivergedError, RecordError
 from dropact.experiments.grid import finished_runs, run_grid
 from dropact.experiments.records import METRICS, Run, read_run
 from dropact.experiments.statistics import summarise
@@ -31,6 +31,7 @@ class Verdict:
         errors: the test error of the last epoch as recorded and as found now, in percent.
         allowed: how far apart these may be where the environment is another one; None where the seeds do not tell.
         differing: what of the environment is another, with both values; that of an earlier part of the run counts too.
+        diverged: how it ended now, if it did: then there is no error, and it does not hold.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Verdict:
     errors: tuple[float, float]
     allowed: float | None
     differing: dict[str, tuple[Any, Any]]
+    diverged: str = ""
 
     @property
     def holds(self) -> bool:
@@ -50,6 +52,8 @@ class Verdict:
         """What a reader must know, in one line."""
         if self.same:
             return f"{self.key}: the same bits in all metrics (test error {self.errors[0]:.2f} %)"
+        if self.diverged:
+            return f"{self.key}: DIVERGED, test error {self.errors[0]:.2f} % recorded, now {self.diverged}"
         moved = f"test error {self.errors[0]:.2f} % recorded, {self.errors[1]:.2f} % now"
         if not self.differing:
             return f"{self.key}: OTHER BITS in the same environment, {moved}"
@@ -128,7 +132,10 @@ def verify(run: Run, folder: Path, data: Dataset, out: Path, watcher: Watcher, c
             f"have {data.sha256[:12]}"
         )
     torch.set_num_threads(before["threads"])
-    run_grid([run.config], out, data, watcher, command, device=before["device"])
+    try:
+        run_grid([run.config], out, data, watcher, command, device=before["device"])
+    except DivergedError as error:
+        return Verdict(run.config.key, False, (run.result["test_error"], math.nan), None, {}, str(error))
     found, now = read_run(out / RUNS / run.config.key), describe(data, command, before["device"])
     others = {name: then for name, (then, _) in _differing(found.environment, now).items()}
     if found.environment["git_revision"] != now["git_revision"]:

@@ -1,6 +1,6 @@
 """Profiles of survival rates at equal budgets: each against the uniform one on the same seeds, and a picture."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dropact.experiments.statistics import ALPHA, Summary, holm, paired_difference
@@ -47,12 +47,16 @@ class Against:
 def profiles(table: Table) -> dict[str, dict[float, Row]]:
     """The rows of each profile, by budget, ascending."""
     found: dict[str, dict[float, Row]] = {}
-    for method, (option, _) in PROFILES.items():
-        rows = [row for row in table.rows if row.method == method]
-        by_budget = {next(iter(row.runs.values())).config.options[option]: row for row in rows}
+    for method in PROFILES:
+        by_budget = {_budget(row): row for row in table.rows if row.method == method}
         if by_budget:
             found[method] = dict(sorted(by_budget.items()))
     return found
+
+
+def _budget(row: Row) -> float:
+    option, _ = PROFILES[row.method]
+    return next(iter(row.runs.values())).config.options[option]
 
 
 def _errors(row: Row) -> Mapping[int, float]:
@@ -73,6 +77,14 @@ def against_uniform(table: Table) -> list[Against]:
     tested = [pair for pair in pairs if pair.difference.p_value is not None]
     corrected = dict(zip(map(id, tested), holm([p.difference.p_value or 0.0 for p in tested]), strict=True))
     return [replace(pair, corrected=corrected.get(id(pair))) for pair in pairs]
+
+
+def is_paired(row: Row, pairs: Sequence[Against]) -> bool:
+    """Whether it is a profile that one of the pairs speaks of, or the uniform one beside it."""
+    if row.method not in PROFILES:
+        return False
+    budget = _budget(row)
+    return any(pair.budget == budget and row.method in (pair.profile, UNIFORM) for pair in pairs)
 
 
 def grid(table: Table) -> Grid | None:

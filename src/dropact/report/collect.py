@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dropact.experiments.comparison import RUNS, Comparison, read_claim
+from dropact.experiments.comparison import RUNS, Comparison, read_claim, run_directories
 from dropact.experiments.config import RunConfig, schedule_mark
 from dropact.experiments.convergence import RULE, WINDOW, epochs_to_converge
 from dropact.experiments.errors import NoRunsError, RecordError
@@ -254,15 +254,14 @@ def collect(folder: Path) -> Report:
     notes += [f"Data: {note}." for note in dict.fromkeys(made.get("data_note") for made in environments) if note]
     notes += _environment_notes(environments)
     notes += _diverged_notes(lost, runs)
+    keys = {run.config.key for run in runs} | {run.config.key for run in lost}
     claim = comparison or reproduction
-    planned = None
-    if claim is not None:
-        keys = {run.config.key for run in runs} | {run.config.key for run in lost}
-        asked = {config.key for config in claim.configs()}
-        planned = len(asked | keys)
-        if missing := len(asked - keys):
-            notes.append(f"{missing} of {len(asked)} runs of this {claim.file[:-5]} are not finished.")
-    return Report(tables, notes, environments, paper, planned, len(lost))
+    # Without a plan, what somebody has begun was asked for.
+    asked = {config.key for config in claim.configs()} if claim else {path.name for path in run_directories(folder)}
+    if missing := len(asked - keys):
+        kind = f"of this {claim.file.removesuffix('.json')}" if claim else "begun here"
+        notes.append(f"{missing} of {len(asked)} runs {kind} are not finished; p is corrected without them.")
+    return Report(tables, notes, environments, paper, len(asked | keys), len(lost))
 
 
 def _first(table: Table) -> Run:

@@ -19,7 +19,8 @@ class Row:
 
     Attributes:
         difference: to the row called `reference`, paired by seed; both None for the baseline.
-        corrected: the p-value of the difference by Holm, over all comparisons of the table.
+        corrected: the p-value of the difference by Holm, over all comparisons of the table, or of all tables of the
+            paper's table or figure.
         printed: what the paper prints in this place.
         converged: epochs to converge (`experiments.convergence`); None but for runs at a constant learning rate whose
             validation error is known.
@@ -84,7 +85,7 @@ class Report:
 
     Attributes:
         paper: what it repeats, if anything.
-        planned: how many runs its comparison or reproduction has in all; None where it has none.
+        planned: how many runs its comparison or reproduction has in all; without one, how many were begun.
         diverged: how many runs have no result because they diverged.
     """
 

@@ -8,14 +8,14 @@ from dropact.experiments.statistics import ALPHA, Summary
 from dropact.report import budgets
 from dropact.report.grids import Grid
 from dropact.report.tables import BASELINE, Row, Table
-from dropact.report.words import mean_beside, signed_interval
+from dropact.report.words import FAMILY, mean_beside, signed_interval
 
 HELPS, COSTS, UNSHOWN = "helps", "costs", "none shown"
 MANY = 4  # so many neighbours of one kind are a sweep, of which a line of the overview gives the two ends
 OVERVIEW = (
     "Test error in percent; differences in points with their 95 % intervals, paired by seed, below zero is better. "
-    "Helps and costs: p is below 0.05 by the paired t-test, corrected by Holm for all comparisons of that table, for "
-    "profiles of survival rates for those with uniform ones. Of four or more values of one option side by side, the "
+    f"Helps and costs: p is below 0.05 by the paired t-test, {FAMILY}; profiles of survival rates for those with "
+    "uniform ones. Of four or more values of one option side by side, the "
     "first and the last are given."
 )
 
@@ -72,7 +72,7 @@ def comparisons(table: Table) -> list[Comparison]:
     ] + [
         against_reference(table, row)
         for row in table.rows
-        if row.difference is not None and not (pairs and row.method in budgets.PROFILES)
+        if row.difference is not None and not budgets.is_paired(row, pairs)
     ]
 
 

@@ -12,11 +12,12 @@ DETECTABLE = (
     "Detectable is the true difference that so many seeds, with the spread seen, would have shown (p below 0.05, "
     "uncorrected) with a chance of 0.8."
 )
+FAMILY = "corrected by Holm for all comparisons of the table, of a paper's table or figure for those of all its tables"
 LEGEND = (
     "Mean over n seeds ± half of the 95 % t-interval. The result is the test error of the last epoch; the best epoch "
     "is shown only because others report it. Differences are to the baseline, or of a combination to itself without "
     "its last part. They are paired: same seed, hence same initial weights and same batches. p is two-sided, by the "
-    f"paired t-test; beside it, corrected by Holm for all comparisons of the table. {DETECTABLE} The spread is that of "
+    f"paired t-test; beside it, {FAMILY}. {DETECTABLE} The spread is that of "
     "training on one fixed split. Train error is that of the final weights in eval mode."
 )
 

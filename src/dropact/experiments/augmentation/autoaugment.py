@@ -6,6 +6,7 @@ default generator, of which all threads of a process have the same one.
 """
 
 import multiprocessing
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -43,6 +44,7 @@ def _augment(policy: str, pixels: Any, seeds: Sequence[int]) -> Any:
 
 def _start() -> None:
     end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first sees to it
     torch.set_num_threads(1)
 
 

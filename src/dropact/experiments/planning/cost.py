@@ -94,14 +94,16 @@ class Cost:
     peak_bytes: int | None
 
     def run_seconds(self, config: RunConfig) -> float:
-        """Of a whole run: every step, evaluation after every epoch, and the train error at the end."""
+        """Of a whole run: every step, evaluation after every epoch, and at the end the train error, and BatchNorm
+        recalibrated where the config wants it."""
         size = Size.of(config.dataset)
         images = size.trained_on(config)
         steps = -(-images // config.batch_size)
         # An epoch is cut into equal steps, so that they are a little smaller than the batch size says.
         step = self.step_seconds * images / (steps * config.batch_size)
         epoch = steps * step + size.evaluated(config) * self.image_seconds
-        return config.epochs * epoch + images * self.image_seconds
+        end = images + (images + size.test if config.recalibrated else 0)
+        return config.epochs * epoch + end * self.image_seconds
 
 
 def kind_of(config: RunConfig) -> str:

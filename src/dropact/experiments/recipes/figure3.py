@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropact.experiments.comparison import LOCK, check_folder
+from dropact.experiments.comparison import LOCK, check_folder, check_holds
 from dropact.experiments.environment import PACKAGES, git_revision, machine
 from dropact.experiments.errors import RecordError
 from dropact.experiments.files import write_text
@@ -91,10 +91,11 @@ def run(
         done: told of each seed that is there, trained now or before.
 
     Raises:
-        RecordError: the folder cannot be written, or holds another study.
+        RecordError: the folder cannot be written, or holds another study or something else.
     """
     study = Study() if study is None else study
     check_folder(out)
+    check_holds(out, FILE)  # the tables of other runs would be written over
     environment = {"command": command, "git_revision": git_revision(), **machine(PACKAGES), "device": "cpu"}
     for seed in seeds:
         if str(seed) not in _held(out, study)["seeds"]:

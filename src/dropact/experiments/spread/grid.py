@@ -89,7 +89,11 @@ class Job:
         data, environment = _known(config.dataset, self.root, self.command, self.device)
         watcher = Watchers(TensorBoard(self.folder)) if self.tensorboard else Watcher()
         settings = (self.device, self.checkpoint_seconds)
-        train_run(config, self.folder, data, watcher, environment, *settings, patience=PATIENCE)
+        try:
+            train_run(config, self.folder, data, watcher, environment, *settings, patience=PATIENCE)
+        except UserError as error:
+            watcher.failed(config, error)
+            raise
         return read_run(self.folder / RUNS / config.key).result
 
 
