@@ -9,7 +9,7 @@ from torch import nn
 
 from dropact.surgery._methods import methods
 from dropact.surgery._residuals.flow import Truth, binds, overwritten, writes
-from dropact.surgery._residuals.worth import Truths
+from dropact.surgery._residuals.truths import Truths
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._source import UnreadableError, read
 

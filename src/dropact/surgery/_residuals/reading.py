@@ -15,7 +15,8 @@ from dropact.surgery._methods import methods
 from dropact.surgery._residuals.additions import additions, adds, operands, replace
 from dropact.surgery._residuals.flow import Truth, binds, cut, exposed, names_read
 from dropact.surgery._residuals.overwriting import Overwriting, changes, in_line
-from dropact.surgery._residuals.worth import Truths, Worth, Worths, weights
+from dropact.surgery._residuals.truths import Truths
+from dropact.surgery._residuals.worth import Worth, Worths, weights
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._scan import why_not_editable
 from dropact.surgery._source import Source, UnreadableError, end_of, read, start_of

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from dropact.surgery._methods import methods
+from dropact.surgery._residuals.truths import Truths
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._source import UnreadableError, read
 
@@ -68,48 +69,6 @@ def _is_of_shape(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
         return _is_of_shape(node.func) or (isinstance(node.func, ast.Name) and node.func.id == "len")
     return isinstance(node, ast.Attribute) and node.attr in _SHAPE
-
-
-class Truths:
-    """Tests that the module at hand decides: of its own attributes, the mode it is in aside."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-
-    def __call__(self, test: ast.expr) -> bool | None:
-        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-            inner = self(test.operand)
-            return None if inner is None else not inner
-        if isinstance(test, ast.BoolOp):
-            values = [self(value) for value in test.values]
-            ends = isinstance(test.op, ast.Or)
-            return ends if ends in values else None if None in values else not ends
-        if isinstance(test, ast.Compare) and len(test.ops) == 1:
-            return self._compared(test)
-        if isinstance(test, ast.Constant):
-            return bool(test.value)
-        known, value = self._value(test)
-        return bool(value) if known and isinstance(value, bool | int | float | str | nn.Module | None) else None
-
-    def _compared(self, test: ast.Compare) -> bool | None:
-        (one_known, one), (other_known, other) = self._value(test.left), self._value(test.comparators[0])
-        if not (one_known and other_known):
-            return None
-        op = test.ops[0]
-        if isinstance(op, ast.Is | ast.IsNot) and (one is None or other is None):
-            return (one is other) == isinstance(op, ast.Is)
-        simple = all(isinstance(value, bool | int | float | str | None) for value in (one, other))
-        if isinstance(op, ast.Eq | ast.NotEq) and simple:
-            return (one == other) == isinstance(op, ast.Eq)
-        return None
-
-    def _value(self, node: ast.expr) -> tuple[bool, object]:
-        if isinstance(node, ast.Constant):
-            return True, node.value
-        if isinstance(node, ast.Attribute) and node.attr == "training":
-            return False, None
-        value = self._resolver.value(node)
-        return value is not UNKNOWN, value
 
 
 class Worths:
