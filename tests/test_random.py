@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from dropact._random import (
+    _keys_op,
+    _limit_op,
     as_seed,
     chosen_on_host,
     draw_seed,
@@ -86,6 +88,32 @@ def test_threshold_is_exact_at_the_ends_and_unbiased_between():
     for p, chosen in ((0.0, 0), (2**-32, 1), (0.5, 2), (1 - 2**-32, 3), (1.0, 4)):
         for value in (p, torch.tensor(p, dtype=torch.float64)):
             assert is_chosen(extremes, value).sum() == chosen
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_rate_outside_its_range_counts_as_the_nearer_end(dtype):
+    """Arithmetic in a tensor rounds to just above 1. NaN drops nothing."""
+    one = torch.ones((), dtype=dtype)
+    rates = (one.nextafter(2 * one), True), (9 * one, True), (-one / 9, False), (one * float("nan"), False)
+    bits = random_bits(torch.tensor(3), torch.arange(200))
+    for rate, everything in rates:
+        assert threshold(rate).item() == threshold(rate.item()) == threshold(float(everything))
+        assert torch.equal(torch.ops.dropact.limit(rate), torch.ops.dropact.limit(torch.tensor(float(everything))))
+        for value in (rate, rate.item()):
+            assert is_chosen(bits, value).all() == is_chosen(bits, value).any() == everything
+        for count in (100, 200):
+            assert chosen_on_host(3, count, rate.item()) == list(range(count)) * everything
+
+
+def test_the_default_device_is_not_that_of_an_operators_result():
+    seed, rate = torch.tensor(3), torch.tensor(0.3)
+    expected = torch.ops.dropact.keys(seed, 4), torch.ops.dropact.limit(rate), chosen_on_host(3, 200, 0.3)
+    with torch.device("meta"):
+        # As called from C++: calls from Python set the mode aside.
+        found = _keys_op(seed, 4), _limit_op(rate), chosen_on_host(3, 200, 0.3)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    assert found[2] == expected[2]
 
 
 def test_unit_interval_stays_below_one():

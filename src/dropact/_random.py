@@ -114,8 +114,8 @@ def _keys(seed: Any, page: Any) -> tuple[Any, Any]:
 
 
 def _keys_op(seed: Tensor, row: int) -> Tensor:
-    keys = torch.tensor(_keys(int(seed.item()), 0)).to(torch.int32)
-    return torch.cat([keys, torch.arange(row, dtype=torch.int32)]).to(seed.device)
+    keys = torch.tensor(_keys(int(seed.item()), 0), device=seed.device).to(torch.int32)
+    return torch.cat([keys, torch.arange(row, dtype=torch.int32, device=seed.device)])
 
 
 _library.impl("keys", _keys_op, "CompositeExplicitAutograd")
@@ -201,7 +201,8 @@ def _in_storage_order(values: Tensor, x: Tensor) -> Tensor:
 def threshold(drop_prob: float | Tensor) -> int | Tensor:
     """The integer below which a word, read as a signed one, lies with probability ``drop_prob``.
 
-    Exact to 2**-33, of a tensor's own value, in whatever dtype the activations are.
+    Exact to 2**-33, of a tensor's own value, in whatever dtype the activations are. Nobody has looked at that value:
+    beyond 0 or 1, as arithmetic rounds, it counts as that end, and NaN, which is refused as a number, as 0.
 
     >>> threshold(0.0) == -(2**31), threshold(0.5), threshold(1.0) == 2**31
     (True, 0, True)
@@ -209,8 +210,8 @@ def threshold(drop_prob: float | Tensor) -> int | Tensor:
     if isinstance(drop_prob, Tensor):
         # In float16 2**32 is infinite. float64, where the device has it.
         wide = drop_prob.float() if drop_prob.device.type == "mps" else drop_prob.double()
-        return (wide * 2.0**32).round().to(torch.int64) - 2**31
-    return round(drop_prob * 2**32) - 2**31
+        return (wide.clamp(0, 1).nan_to_num() * 2.0**32).round().to(torch.int64) - 2**31
+    return round(min(max(0.0, drop_prob), 1.0) * 2**32) - 2**31  # Python's max: NaN only where it comes first
 
 
 def last_below(drop_prob: float | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -228,7 +229,8 @@ def last_below(drop_prob: float | Tensor, device: torch.device) -> tuple[Tensor,
 def _limit_op(drop_prob: Tensor) -> Tensor:
     # round, as torch has it, is to even in ties
     last = threshold(float(drop_prob)) - 1
-    return torch.tensor([max(last, -(2**31)), _MINUS_INF if last >= -(2**31) else 0], dtype=torch.int32)
+    words = [max(last, -(2**31)), _MINUS_INF if last >= -(2**31) else 0]
+    return torch.tensor(words, dtype=torch.int32, device=drop_prob.device)
 
 
 _library.impl("limit", _limit_op, "CompositeExplicitAutograd")
@@ -252,8 +254,9 @@ def chosen_on_host(seed: int, count: int, drop_prob: float) -> list[int]:
     """
     key1, key2 = _keys(seed, 0)
     if count > 128:  # from there on vectors are faster
-        keys = (torch.tensor(key).to(torch.int32) for key in (key1, key2))
-        return is_chosen(_hash(torch.arange(count, dtype=torch.int32), *keys), drop_prob).nonzero().flatten().tolist()
+        keys = (torch.tensor(key, device="cpu").to(torch.int32) for key in (key1, key2))
+        bits = _hash(torch.arange(count, dtype=torch.int32, device="cpu"), *keys)
+        return is_chosen(bits, drop_prob).nonzero().flatten().tolist()
     limit = threshold(drop_prob)
     return [index for index in range(count) if _signed(_hash_on_host(index, key1, key2)) < limit]
 

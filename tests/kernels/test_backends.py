@@ -83,6 +83,18 @@ def test_choose(backend, dtype):
             assert same_bits(to_b, expected[1]), (size, prob)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_rate_outside_its_range(backend, dtype):
+    """Arithmetic in a tensor rounds to just above 1; NaN drops nothing."""
+    x, key, one = awkward(4097, torch.float32), torch.tensor(SEEDS[1]), torch.ones((), dtype=dtype)
+    for rate, end in ((one.nextafter(2 * one), 1.0), (9 * one, 1.0), (-one / 9, 0.0), (one * float("nan"), 0.0)):
+        for name in ("drop_relu", "one_sided"):
+            out = torch.full_like(x, 7)
+            getattr(backend, name)(x, key, rate, out)
+            assert same_bits(out, getattr(reference, name)(x, key, rate)), (name, rate)
+            assert same_bits(out, getattr(reference, name)(x, key, end)), (name, rate)
+
+
 def test_in_place_is_the_same(backend):
     """Output over input: the loop must not assume that they are apart, nor fall back to something else."""
     x = awkward(9000, torch.float32)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from scipy import stats
@@ -22,6 +24,16 @@ def test_given_slopes_are_used():
 def test_equal_bounds_are_leaky_relu():
     x = torch.randn(1000)
     assert torch.equal(randomized_relu(x, 0.25, 0.25), F.leaky_relu(x, 0.25))
+
+
+def test_bounds_of_zero_are_relu():
+    """Also where 0 times infinity is no number."""
+    x = torch.tensor([-torch.inf, -1.0, 0.0, 2.0, torch.inf, torch.nan])
+    for inplace in (False, True):
+        layer = RandomizedReLU(0.0, 0.0, inplace)
+        for forward in (layer.train(), copy.deepcopy(layer).eval(), layer.folded()):
+            y = forward(x.clone())
+            torch.testing.assert_close(y, F.relu(x), rtol=0, atol=0, equal_nan=True)
 
 
 def test_evaluation_is_that_of_torch():

@@ -77,7 +77,8 @@ struct Job {
     double p, q, r;
 };
 
-/* The threshold as the largest word, read as a signed one, that is still below it; `any` is 0 when none is. */
+/* The threshold as the largest word, read as a signed one, that is still below it; `any` is 0 when none is. A rate
+ * outside [0, 1] counts as the nearer end, NaN as 0. */
 typedef struct {
     int32_t last;
     uint32_t any;
@@ -85,7 +86,8 @@ typedef struct {
 
 INLINE Below below(double prob)
 {
-    uint64_t t = (uint64_t)llrint(prob * 4294967296.0);
+    const double inside = prob > 0 ? (prob < 1 ? prob : 1) : 0;
+    uint64_t t = (uint64_t)llrint(inside * 4294967296.0);
     Below r = {(int32_t)((int64_t)(t ? t - 1 : 0) - 2147483648LL), t ? ~0u : 0u};
     return r;
 }

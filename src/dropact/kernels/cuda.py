@@ -70,8 +70,10 @@ def _word(seed_at, begin, place):
 @triton.jit
 def _last_below(prob_at):
     """The last word below the threshold, which 32 bits would not always hold, and whether any word is."""
+    prob = tl.load(prob_at).to(tl.float64)
+    prob = tl.where(prob > 0, tl.where(prob < 1, prob, 1.0), 0.0)  # NaN counts as 0
     # rint by hand, to nearest and ties to even as torch.round: adding and taking away 2**52 leaves no fraction
-    scaled = tl.load(prob_at).to(tl.float64) * 4294967296.0
+    scaled = prob * 4294967296.0
     threshold = ((scaled + 4503599627370496.0) - 4503599627370496.0).to(tl.int64) - 2147483648
     return tl.maximum(threshold - 1, -2147483648).to(tl.int32), threshold > -2147483648
 

@@ -16,7 +16,7 @@ class LayerWithRate(nn.Module):
     """
 
     _rate: Tensor
-    _written: int  # the buffer's version when the number was last the same
+    _written: tuple[Tensor, int]  # the buffer, and its version when the number was last the same
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
@@ -40,9 +40,11 @@ class LayerWithRate(nn.Module):
         return float(check_probability(value, "drop_prob"))
 
     def rate(self) -> float | Tensor:
-        """What to compute with: the number, or in compiled code, which would be guarded on it, the buffer."""
-        if torch.compiler.is_compiling():
-            return self._rate
+        """What to compute with: the number, but the buffer in compiled code, which would be guarded on the number, and
+        where another stands in for the layer's own (``torch.func.functional_call``, of many models at once under vmap).
+        """
+        if torch.compiler.is_compiling() or self._is_replaced():
+            return self.training_rate()
         self._adopt_rate()
         return self._drop_prob
 
@@ -50,23 +52,31 @@ class LayerWithRate(nn.Module):
         """The buffer; the number, where the model was made on the meta device and given its weights, but no buffer."""
         return self._drop_prob if self._rate.is_meta else self._rate
 
-    def _write_rate(self) -> None:
+    def _is_replaced(self) -> bool:
+        return type(self._rate) is Tensor and self._rate is not self._written[0]
+
+    def bring_rate(self, device: torch.device) -> None:
+        """Make the buffer anew on a device to which it may not be copied: it may lack float64."""
+        self._adopt_rate()
+        self._write_rate(device)
+
+    def _write_rate(self, device: torch.device | None = None) -> None:
+        device = self._rate.device if device is None else device
         # float64 whatever the model's dtype (a bfloat16 0.05 is 0.0500488), where the device has it.
-        dtype = torch.float32 if self._rate.device.type == "mps" else torch.float64
-        if (
-            self._rate.dtype != dtype or self._rate.is_inference()
-        ):  # one made in inference mode is written to only there
-            self._rate = torch.empty((), dtype=dtype, device=self._rate.device)
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        fits = (self._rate.dtype, self._rate.device) == (dtype, device)
+        if not fits or self._rate.is_inference():  # one made in inference mode is written to only there
+            self._rate = torch.empty((), dtype=dtype, device=device)
         self._rate.fill_(self._drop_prob)
         self._note_version()
 
     def _note_version(self) -> None:
-        self._written = -1 if self._rate.is_inference() else self._rate._version  # those have none
+        self._written = self._rate, -1 if self._rate.is_inference() else self._rate._version  # those have none
 
     def _adopt_rate(self) -> None:
         """Reads the buffer where others have written to it, which waits for the device."""
         rate = self._rate
-        if rate.is_meta or rate.is_inference() or rate._version == self._written:
+        if rate.is_meta or rate.is_inference() or (rate is self._written[0] and rate._version == self._written[1]):
             return
         if type(rate) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(rate):
             return  # it has no number of its own
@@ -77,10 +87,11 @@ class LayerWithRate(nn.Module):
 
     def __setstate__(self, state):  # type: ignore[no-untyped-def]
         super().__setstate__(state)
-        self._note_version()  # of the copy's buffer
+        self._written = self._rate, -1  # others may have written to what was copied: the first to ask reads it
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        self._adopt_rate()
+        # A float32 tensor, which every device takes, finds out where to.
+        self.bring_rate(fn(torch.empty((), dtype=torch.float32, device=self._rate.device)).device)
         super()._apply(fn, recurse)
         self._write_rate()  # .half() has rounded it, .to_empty() has lost it
         return self

@@ -66,6 +66,8 @@ def randomized_relu(
     if mask is not None:
         check_input(mask, "mask of randomized_relu")
         check_broadcast(mask, x)
+    if upper == 0 and (mask is None or not training):
+        return F.relu(x, inplace=inplace)  # a slope of 0 makes NaN of -inf
     if not training:
         return F.leaky_relu(x, (lower + upper) / 2, inplace=inplace)
     if mask is None:
@@ -114,7 +116,7 @@ class RandomizedReLU(nn.Module):
 
     def folded(self) -> nn.Module:
         """A stock layer with this layer's evaluation output, in either mode."""
-        return nn.LeakyReLU((self.lower + self.upper) / 2, self.inplace)
+        return nn.LeakyReLU((self.lower + self.upper) / 2, self.inplace) if self.upper else nn.ReLU(self.inplace)
 
     def extra_repr(self) -> str:
         return f"lower={self.lower:g}, upper={self.upper:g}" + ", inplace=True" * self.inplace

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from dropact.methods._rate import LayerWithRate
 from dropact.surgery._edit import Edit
 from dropact.surgery._per_site import Chooser
 from dropact.surgery._recognise import GATE
@@ -151,6 +152,8 @@ def bring(layer: nn.Module, beside: tuple[nn.Module, ...], kept: Collection[int]
     device = _device(*beside)
     for module in layer.modules():
         if id(module) not in kept and device is not None:
+            if isinstance(module, LayerWithRate):
+                module.bring_rate(device)
             for name, buffer in module._buffers.items():
                 if buffer is not None:
                     module._buffers[name] = buffer.to(device)
