@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 Activation = str | Callable[[Tensor], Tensor]
@@ -66,12 +66,22 @@ def resolve(activation: Activation) -> Callable[[Tensor], Tensor]:
 
 
 def apply(activation: Activation, x: Tensor) -> Tensor:
-    """``f(x)``, leaving ``x`` as it is even where ``activation`` is an in-place module.
+    """``f(x)``, leaving ``x`` as it is even where ``activation`` works in place, which its attribute ``inplace`` says.
 
     Raises:
-        ValueError: the result has not the shape and dtype of ``x``.
+        ValueError: the result has not the shape and dtype of ``x``, or ``x`` was written into and no ``inplace`` says
+            so.
     """
-    fx = resolve(activation)(x.clone() if getattr(activation, "inplace", False) else x)
+    counted = _counts_writes(x)
+    # Where a write would not be seen, what may make one gets a copy; a compiler leaves out one that nobody writes into.
+    copied = getattr(activation, "inplace", False) or not (counted or _is_torchs_own(activation))
+    before = x._version if counted else 0
+    fx = resolve(activation)(x.clone() if copied else x)
+    if counted and x._version != before:
+        raise ValueError(
+            f"activation {show(activation)} wrote into its input, which has to stay as it is: set the activation's "
+            "attribute inplace to True, and it gets a copy"
+        )
     if fx.dtype != x.dtype and fx.is_floating_point() and torch.is_autocast_enabled(x.device.type):
         fx = fx.to(x.dtype)  # PReLU and its like take the narrow dtype there
     if fx.shape != x.shape or fx.dtype != x.dtype:
@@ -80,6 +90,24 @@ def apply(activation: Activation, x: Tensor) -> Tensor:
             f"{tuple(x.shape)} into {fx.dtype} of shape {tuple(fx.shape)}"
         )
     return fx
+
+
+def _counts_writes(x: Tensor) -> bool:
+    """Whether ``x._version`` tells of every write: in traced code and in inference mode it is not there, under vmap it
+    stays, and what is written into a subclass may go elsewhere."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or type(x) is not Tensor
+        or x.is_inference()
+    )
+
+
+def _is_torchs_own(activation: Activation) -> bool:
+    """Whether it is one of torch's activation modules, or the name of one: those say where they work in place."""
+    return isinstance(activation, str) or (
+        isinstance(activation, nn.Module) and type(activation).__module__ == "torch.nn.modules.activation"
+    )
 
 
 def mix(f: Tensor, g: Tensor, prob: float | Tensor) -> Tensor:

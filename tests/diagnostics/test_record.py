@@ -1,6 +1,7 @@
 """Recording: what it measures is so, and training does not notice it."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 import dropact
 from dropact import DropActivation, RandomizedReLU
-from dropact.diagnostics import DropRate, NegativeSide, OutputGap, VarianceShift, measure, record
+from dropact.diagnostics import DropRate, NegativeSide, OutputGap, VarianceShift, inspect, measure, record
 from dropact.theory import variance_shift
 
 MOST_SIGMAS = 5.0
@@ -281,3 +282,49 @@ def test_a_converted_network_is_recorded_at_every_site():
     network = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Sequential(nn.Linear(3, 3), nn.Tanh()))
     receipt = dropact.convert_(network, DropActivation(0.1))
     assert {r.site for r in measure(network, torch.randn(8, 3))} == {change.name for change in receipt} | {""}
+
+
+class WithAuxiliaryHead(nn.Module):
+    """In training it calls a head of its own, and one layer twice, as torchvision's inception_v3 does."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.act = nn.Linear(8, 8), DropActivation(0.2)
+        self.head, self.out = nn.Sequential(nn.Linear(8, 8), DropActivation(0.2)), nn.Linear(8, 2)
+
+    def forward(self, x):
+        y = self.act(self.body(x))
+        if not self.training:
+            return self.out(y)
+        return self.out(self.act(y - 1)), self.head(y)
+
+
+def test_a_site_that_only_training_calls_has_no_shift():
+    model, x = WithAuxiliaryHead(), torch.randn(64, 8)
+    readings = {r.site: r.values for r in measure(model, x)}
+    with record(model, [VarianceShift()], every=1) as recording:
+        model(x)
+    inspected = {layer.name: layer.measured for layer in inspect(model, x).layers}
+    for shifts in (
+        {site: values["variance_shift"] for site, values in readings.items() if site},
+        {site: value for site in ("act", "act:2", "head.1") for _, value in recording.series("variance_shift", site)},
+        inspected,
+    ):
+        assert {site: math.isnan(value) for site, value in shifts.items()} == {
+            "act": False,
+            "act:2": True,
+            "head.1": True,
+        }
+    assert math.isfinite(readings["head.1"]["drop_rate"])
+
+
+@pytest.mark.parametrize("look", [measure, dropact.coverage])
+def test_a_look_takes_no_shared_decision(look):
+    """One rank alone may look: afterwards all of them have to count the same."""
+    model = nn.Sequential(*(dropact.StochasticDepth(nn.Linear(4, 4), 0.5, shared=seed) for seed in range(2)))
+    x = torch.randn(3, 4)
+    model(x)
+    numbers = [dict(layer.sum.shared._numbers) for layer in model]
+    look(model, x)
+    assert [layer.sum.shared.count for layer in model] == [1, 1]
+    assert [layer.sum.shared._numbers for layer in model] == numbers

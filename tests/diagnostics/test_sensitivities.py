@@ -99,6 +99,31 @@ def test_branches_that_start_at_zero_have_no_sensitivity_and_uniform_rates():
         assert dropact.schedules.sensitivity_survival(values, budget=4.5) == [0.5] * 9
 
 
+def test_a_branch_that_the_loss_does_not_reach_has_none_of_the_kind_of_the_others(setting, monkeypatch):
+    """torch stacks no tensors of several devices, and one that is made without the branch's stands on the CPU."""
+    _, x, target = setting
+    stack = torch.stack
+
+    def stack_of_one_kind(tensors):
+        assert len({(t.device, t.dtype) for t in tensors}) == 1
+        return stack(tensors)
+
+    monkeypatch.setattr(torch, "stack", stack_of_one_kind)
+
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main, self.aside = Block(), Block()
+
+        def forward(self, x):
+            return self.main(x), self.aside(x)
+
+    model = TwoHeads().double()
+    values = sensitivities(model, lambda outputs, target: F.mse_loss(outputs[0], target), (x, target))
+    assert values[0] > 0
+    assert values[1] == 0
+
+
 def test_refusals(setting):
     model, x, target = setting
     with pytest.raises(ValueError, match="order must be one of 'first', 'signed', 'leave-one-out', got 'second'"):

@@ -243,6 +243,9 @@ FOLLOWERS = {
     "sum alone": (lambda y, r: (y + r) * 1, ["added values"]),
     "nothing": (lambda y, r: y * 1, ["values"]),
     "gelu": (lambda y, r: F.gelu(y), ["values"]),
+    "torch.add by keywords": (lambda y, r: F.relu(torch.add(input=r, other=y)), ["added relu"]),
+    "add by a keyword": (lambda y, r: F.relu(y.add(other=r)), ["added relu"]),
+    "add_ by a keyword": (lambda y, r: F.relu(y.add_(other=r)), ["added relu"]),
     "a number added": (lambda y, r: F.relu(y + 1), ["values"]),
     "a scaled sum": (lambda y, r: F.relu(y.add(r, alpha=2)), ["values"]),
     "a sum that broadcasts": (lambda y, r: F.relu(y + r[:1]), ["values"]),
@@ -311,6 +314,16 @@ def test_whatever_follows_has_the_values_and_gradients_of_torchs_own(follow, pas
         if one is not None:
             assert type(one) is torch.Tensor
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sum_into_a_given_tensor_is_there(passes):
+    x, r = dense((6, 8, 5, 5)), dense((6, 8, 5, 5))
+    out = torch.empty_like(r)
+    y = deferred(x)
+    assert torch.add(y, r, out=out) is out
+    torch.testing.assert_close(out, plain(x) + r, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y * 1, plain(x), rtol=1e-4, atol=1e-5)
+    assert passes == ["values"]
 
 
 def test_it_is_the_output_of_an_ordinary_function_to_autograd(passes):

@@ -272,6 +272,7 @@ def test_repr_says_what_matters():
         (ValueError, "forward must be one of 'exact', 'sawtooth', got 'exactly'", {"forward": "exactly"}),
         (ValueError, "frequency must be positive, got 0", {"frequency": 0}),
         (ValueError, "frequency must lie in .* got nan", {"frequency": math.nan}),
+        (ValueError, "frequency=500 needs forward='sawtooth', got .*'exact'.* at 10000", {"frequency": 500}),
         (TypeError, "shape must be a function of a tensor, got 3", {"shape": 3}),
         (ValueError, "cap must be positive, got -1", {"cap": -1}),
         (ValueError, "cap needs forward='exact'.* got forward='sawtooth'", {"cap": 1, "forward": "sawtooth"}),

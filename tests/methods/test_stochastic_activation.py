@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -175,3 +176,76 @@ def test_bad_arguments_are_named():
         stocha(x, seed=1, mask=x > 0)
     with pytest.raises(TypeError, match="mask must be a boolean tensor"):
         aid(x, mask=x)
+
+
+def overwriting(x):
+    return x.relu_()
+
+
+@pytest.mark.parametrize(
+    "activation", [torch.relu_, overwriting, partial(F.elu, inplace=True)], ids=["torch", "own", "partial"]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_what_overwrites_its_input_unsaid_is_refused(activation, training):
+    """Source and value would be one tensor: nothing would ever be dropped."""
+    for call in (
+        lambda x: drop_activation(x, 0.5, activation, training=training),
+        lambda x: stochastic_activation(x, 0.5, "tanh", activation, training=training),
+    ):
+        with pytest.raises(ValueError, match=r"wrote into its input, .* attribute inplace to True"):
+            call(torch.tensor([-1.0, 2.0]))
+
+
+class Overwriting(nn.Module):
+    inplace = True
+
+    def forward(self, x):
+        return x.relu_()
+
+
+def test_what_says_that_it_overwrites_its_input_gets_a_copy():
+    x = torch.randn(64)
+    before = x.clone()
+    assert torch.equal(drop_activation(x, 0.5, Overwriting(), seed=3), drop_activation(x, 0.5, torch.relu, seed=3))
+    assert torch.equal(x, before)
+    for layer in (StochasticActivation(0.3, Overwriting(), "silu"), DropActivation(0.3, Overwriting())):
+        model = nn.Sequential(layer.eval())
+        expected = model(x)
+        fold_(model)
+        torch.testing.assert_close(model(x), expected)
+        assert torch.equal(x, before)
+
+
+def test_a_function_that_says_so_folds_to_the_same():
+    def function(x):
+        return x.relu_()
+
+    function.inplace = True
+    x = torch.randn(64)
+    for layer in (StochasticActivation(0.3, function, "silu"), DropActivation(0.0, function, inplace=True)):
+        model = nn.Sequential(layer.eval())
+        expected = model(x.clone())
+        fold_(model)
+        torch.testing.assert_close(model(x.clone()), expected)
+
+
+WAYS = {
+    "compiled": lambda f: torch.compile(f, fullgraph=True, backend="eager"),
+    "vmap": torch.func.vmap,
+    "inference": lambda f: f,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("activation", [overwriting, nn.PReLU()], ids=["overwriting", "prelu"])
+def test_where_no_write_can_be_seen_nothing_is_overwritten(activation, way):
+    def dropping(activation):
+        return WAYS[way](lambda x: drop_activation(x, 0.5, activation, seed=3))
+
+    torch._dynamo.reset()
+    slope = 0.0 if activation is overwriting else 0.25
+    with torch.inference_mode(way == "inference"):
+        x = torch.randn(4, 16)
+        before = x.clone()
+        assert torch.equal(dropping(activation)(x), dropping(lambda x: F.leaky_relu(x, slope))(x.clone()))
+        assert torch.equal(x, before)

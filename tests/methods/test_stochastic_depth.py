@@ -232,6 +232,20 @@ def test_compiled_code_breaks_where_it_skips_and_is_right(mode):
         torch.testing.assert_close(compiled(x), expected)
 
 
+def test_shared_decisions_break_compiled_code_no_more_often():
+    from torch._dynamo.testing import CompileCounter
+
+    pieces = []
+    for shared in (None, 3):
+        torch._dynamo.reset()
+        counter = CompileCounter()
+        layer = dropact.StochasticDepth(nn.Linear(3, 3), 0.0, shared=shared)
+        torch.compile(layer, backend=counter)(torch.randn(4, 3))
+        pieces.append(counter.frame_count)
+    assert pieces[0] == pieces[1]
+    assert layer.sum.shared.count == 1
+
+
 def test_a_schedule_recompiles_nothing():
     torch._dynamo.reset()
     from torch._dynamo.testing import CompileCounter
@@ -267,6 +281,11 @@ def test_a_schedule_recompiles_nothing():
         ),
         (lambda x, f: dropact.StochasticDepth(torch.tanh), TypeError, "branch must be an nn.Module, got builtin"),
         (lambda x, f: dropact.StochasticDepth(f, shared="x"), TypeError, "seed must be an int"),
+        (
+            lambda x, f: dropact.StochasticDepth(f, compute="masked", shared=3),
+            ValueError,
+            "shared=3 needs compute='skip', got compute='masked'",
+        ),
         (lambda x, f: ResidualSum(0.5, scaling="train").__setattr__("drop_prob", 1.0), ValueError, "must be below 1"),
     ],
 )

@@ -266,9 +266,19 @@ def test_nothing_found_says_what_was_looked_for():
         convert_(nn.ReLU(), DropActivation(0.5))
 
 
-@pytest.mark.parametrize("method", [DropActivation, nn.LeakyReLU(0.1), "drop", None])
-def test_wrong_methods_are_named(method):
-    with pytest.raises(TypeError, match="method must be a layer such as"):
+@pytest.mark.parametrize(
+    ("method", "came"),
+    [
+        (DropActivation, "the class DropActivation"),
+        (dropact.AID, "the function AID"),
+        (dropact.functional.stocha, "the function stocha"),
+        (nn.LeakyReLU(0.1), "LeakyReLU"),
+        ("drop", "'drop'"),
+        (None, "None"),
+    ],
+)
+def test_wrong_methods_are_named(method, came):
+    with pytest.raises(TypeError, match=f"method must be a layer such as .* got {came}"):
         convert_(nn.Sequential(nn.ReLU()), method)
 
 

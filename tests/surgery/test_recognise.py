@@ -248,3 +248,41 @@ def test_rounding_does_not_bend_a_line(dtype):
     assert kind_of(Affine().to(dtype)) is None
     assert kind_of(Times255().to(dtype)) is None
     assert kind_of(nn.Sequential(nn.PReLU())[0].to(dtype)) == "activation"
+
+
+class Overwriting(nn.Module):
+    """Works in place, and does not say so."""
+
+    def forward(self, x):
+        return x.clamp_(min=0).square_()
+
+
+def overwriting(x):
+    return x.mul_(torch.sigmoid(x))
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.act = nn.Linear(4, 4), Overwriting()
+
+    def forward(self, x):
+        return self.act(self.linear(overwriting(self.act(self.linear(x)))))
+
+
+def test_what_works_in_place_unsaid_is_missed_until_it_says_so(monkeypatch):
+    model, x = Twice(), torch.randn(3, 4)
+    names = {"act", "act_call2", "overwriting_call1"}
+    assert {site.name: site.status for site in coverage(model, x)} == dict.fromkeys(names, "missed")
+    with pytest.raises(ValueError, match="act: it writes into its input and does not say so: set"):
+        convert_(model, DropActivation(0.3), inputs=x)
+    model.act.inplace = True
+    monkeypatch.setattr(overwriting, "inplace", True, raising=False)
+    receipt = convert_(model, DropActivation(1.0), inputs=x)
+    assert {change.name for change in receipt} == names
+    assert torch.equal(model(x), model.linear(model.linear(x)))  # every nonlinearity dropped
+    receipt.undo()
+    convert_(model, DropActivation(0.3), inputs=x)
+    expected = model.eval()(x)
+    fold_(model)
+    torch.testing.assert_close(model(x), expected)

@@ -35,7 +35,10 @@ class Probe(Protocol):
         """What is kept of one call with input ``x`` (its first floating tensor) and output ``y``."""
 
     def combine(self, train: Any, evaluation: Any) -> Values:
-        """The numbers, from what was observed in training and, where wanted, in evaluation mode."""
+        """The numbers, from what was observed in training and, where wanted, in evaluation mode.
+
+        Where evaluation did not call the site, it is given what was observed in training with NaN in all tensors.
+        """
 
 
 def _over_channel(x: Tensor) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from dropact.diagnostics._passes import inner, look_through, modes, set_mode, undisturbed
 from dropact.diagnostics.probes import PROBES, Probe, number
@@ -62,8 +64,11 @@ def measure(model: nn.Module, *args: Any, probes: Sequence[Probe] = PROBES, **kw
     1 {'variance_shift': 0.93, 'drop_rate': 0.05, 'negative_share': 0.52, 'dead_units': 0.0, 'effective_slope': 0.05}
     output {'output_gap': 0.26}
 
-    The model is left as it was: parameters, buffers, train/eval flags and the state of the generators. Forward hooks of
-    others run in these passes too, and what they keep outside the model is theirs.
+    A site that only training calls, in an auxiliary head or once more than evaluation does, has NaN for what compares
+    the two.
+
+    The model is left as it was: parameters, buffers, train/eval flags, the state of the generators and the count of
+    shared seeds. Forward hooks of others run in these passes too, and what they keep outside the model is theirs.
 
     Args:
         model: any module; wrappers of ``torch.compile`` and of data parallelism are looked through.
@@ -167,7 +172,10 @@ def _passes(
             evaluation = _observe(model, args, kwargs, [(p, sites if p.both_modes else {}) for p, sites in watched])
     kept: dict[str, dict[str, Tensor]] = {}
     for (place, site), seen in train.items():
-        kept.setdefault(site, {}).update(probes[place].combine(seen, evaluation.get((place, site))))
+        probe, there = probes[place], evaluation.get((place, site))
+        if probe.both_modes and there is None:
+            there = tree_map_only(Tensor, lambda t: t * math.nan, seen)  # only training calls it
+        kept.setdefault(site, {}).update(probe.combine(seen, there))
     return kept
 
 

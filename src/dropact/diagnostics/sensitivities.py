@@ -88,7 +88,9 @@ def sensitivities(
         pairs = [seen[id(layer)] for layer in layers]
         gradients = torch.autograd.grad(value, [y for _, y in pairs], allow_unused=True)
         products = [
-            torch.zeros(1) if g is None else (branch.detach().double() * g.double()).flatten(1).sum(1)
+            branch.new_zeros(1, dtype=torch.float64)
+            if g is None
+            else (branch.detach().double() * g.double()).flatten(1).sum(1)
             for (branch, _), g in zip(pairs, gradients, strict=True)
         ]
         return torch.stack([p.abs().sum() if order == "first" else -p.sum() for p in products]).double().cpu()

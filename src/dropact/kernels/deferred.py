@@ -160,10 +160,13 @@ def _succeed(x: Deferred, successor: Tensor) -> Tensor:
 # ---- what joins: each returns NotImplemented where it does not ----
 
 
-def _add(a: Any, b: Any, *, alpha: float = 1) -> Any:
-    pair = (a, b) if isinstance(a, Deferred) and a.pending and a._inputs[3] is None else (b, a)
-    x, other = pair
-    if not (isinstance(x, Deferred) and x.pending and x._inputs[3] is None and alpha == 1):
+def _add(input: Any = None, other: Any = None, *more: Any, alpha: float = 1, **options: Any) -> Any:
+    if more or options or alpha != 1:  # such as out=
+        return NotImplemented
+    x = input
+    if not (isinstance(x, Deferred) and x.pending and x._inputs[3] is None):
+        x, other = other, input
+    if not (isinstance(x, Deferred) and x.pending and x._inputs[3] is None):
         return NotImplemented
     if not isinstance(other, Tensor) or (other.shape, other.dtype, other.device) != (x.shape, x.dtype, x.device):
         return NotImplemented
@@ -172,11 +175,11 @@ def _add(a: Any, b: Any, *, alpha: float = 1) -> Any:
     return x.plus(other) if plain(other) else NotImplemented
 
 
-def _add_(a: Any, b: Any, *, alpha: float = 1) -> Any:
-    if not isinstance(a, Deferred):
+def _add_(input: Any, *args: Any, **kwargs: Any) -> Any:
+    if not isinstance(input, Deferred):
         return NotImplemented
-    result = _add(a, b, alpha=alpha)
-    return result if result is NotImplemented else _succeed(a, result)
+    result = _add(input, *args, **kwargs)
+    return result if result is NotImplemented else _succeed(input, result)
 
 
 def _drop_relu(x: Any, seed: Tensor, drop_prob: float | Tensor, inplace: bool = False) -> Any:

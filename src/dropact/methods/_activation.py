@@ -142,7 +142,7 @@ def stock(activation: Activation, inplace: bool = False) -> nn.Module:
     if is_relu(activation):
         return nn.ReLU(inplace)
     module = _module(activation)
-    own = bool(getattr(module, "inplace", False))
+    own = bool(getattr(activation, "inplace", False))
     if inplace and not own and isinstance(activation, str) and hasattr(module, "inplace"):
         return STOCK_MODULES[activation](inplace=True)
     return module if own == inplace else mixed("FoldedActivation", 0.0, {"activation": (activation, 1.0)}, inplace)
@@ -181,7 +181,7 @@ def mixed(
     shares = [graph.call_function(operator.mul, (read, of_input))] if of_input else []
     for child, (function, share) in parts.items():
         module = _module(function)
-        source = graph.call_method("clone", (read,)) if getattr(module, "inplace", False) else read
+        source = graph.call_method("clone", (read,)) if getattr(function, "inplace", False) else read
         traced = _traced(module) if child == "activation" and module.state_dict() else None
         if traced is None:
             root[child] = module

@@ -13,12 +13,14 @@ from torch.utils._pytree import tree_map
 from dropact._arguments import check_choice, check_number, check_probability
 from dropact._random import as_seed, check_seed, chosen_on_host, is_chosen, random_bits_like
 from dropact.methods._rows import AllAndSome, Alone, add_rows, select_rows
+from dropact.methods._shared import SharedSeeds
 
 MODES = ("batch", "row")
 SCALINGS = ("test", "train")
 COMPUTES = ("skip", "masked")
 
 Branch = Callable[..., Tensor]
+Seed = int | Tensor | SharedSeeds | None
 _HOST = torch.empty(0, device="cpu")  # decisions that Python acts on are drawn where it can read them without waiting
 
 
@@ -67,8 +69,10 @@ def draw_mask(x: Tensor, drop_prob: float | Tensor, how: How, seed: int | Tensor
     return chosen if how.mode == "row" else chosen[0]
 
 
-def _survivors(x: Tensor, drop_prob: float | Tensor, how: How, seed: int | Tensor | None) -> Tensor:
+def _survivors(x: Tensor, drop_prob: float | Tensor, how: How, seed: Seed) -> Tensor:
     """The same on the host, as the rows that are kept; in mode "batch", where all are one, 0 or none."""
+    if isinstance(seed, SharedSeeds):
+        seed = seed.next()
     drawn = int(as_seed(seed, _HOST).item()) if seed is None or isinstance(seed, Tensor) else check_seed(seed)
     count = _row_count(x) if how.mode == "row" else 1
     dropped = set(chosen_on_host(drawn, count, float(drop_prob)))
@@ -78,7 +82,7 @@ def _survivors(x: Tensor, drop_prob: float | Tensor, how: How, seed: int | Tenso
 _untraced: Callable[..., Tensor] | None = None
 
 
-def draw_survivors(x: Tensor, drop_prob: float | Tensor, how: How, seed: int | Tensor | None) -> Tensor:
+def draw_survivors(x: Tensor, drop_prob: float | Tensor, how: How, seed: Seed) -> Tensor:
     """``_survivors``, into which no compiler looks: it would follow Python's integers through the hash."""
     global _untraced
     if not torch.compiler.is_compiling():

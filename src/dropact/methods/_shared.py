@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch import nn
 
 from dropact._random import as_seed, derived_seed, draw_seed
 
@@ -39,3 +43,18 @@ class SharedSeeds:
                 del self._numbers[next(iter(self._numbers))]
         number = self._numbers[drawn]
         return derived_seed(self.base, number)
+
+
+@contextmanager
+def no_shared_seed_taken(model: nn.Module) -> Iterator[None]:
+    """Forward passes in here, which other ranks may not make, take none of the seeds that the ranks have in common."""
+    held = [
+        (seeds, seeds.count, dict(seeds._numbers))
+        for module in model.modules()
+        if isinstance(seeds := vars(module).get("shared"), SharedSeeds)
+    ]
+    try:
+        yield
+    finally:
+        for seeds, count, numbers in held:
+            seeds.count, seeds._numbers = count, numbers

@@ -36,6 +36,7 @@ from dropact.methods._activation import canonical, evaluate, keep_plain_keys, sa
 from dropact.methods._derivative import Backward, Slope, replace_derivative, slope_at, times, wide
 
 FORWARDS = ("exact", "sawtooth")
+FREQUENCY = 10_000  # the paper's
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ SHAPES: dict[str, Logistic | Gaussian] = {
 def gaaf(
     x: Tensor,
     activation: Activation = "relu",
-    frequency: float = 10_000,
+    frequency: float = FREQUENCY,
     shape: Slope | None = None,
     forward: str = "exact",
     cap: float | None = None,
@@ -115,7 +116,7 @@ def gaaf(
     Args:
         x: floating tensor of any shape and memory format; the result has its shape, dtype and storage order.
         activation: a name ("relu", "tanh", "sigmoid", ...) or an elementwise callable or module.
-        frequency: K, the teeth per unit of ``x``, positive. The exact forward has no use for it.
+        frequency: K, the teeth per unit of ``x``, positive; another than the paper's needs ``forward="sawtooth"``.
         shape: s, a function from a tensor to one of its shape, which should vanish where the activation is deep in
             saturation; ``None``: the measured shape of ReLU or tanh, ours of sigmoid. No other has a default.
         forward: "exact" or "sawtooth".
@@ -126,7 +127,7 @@ def gaaf(
     Raises:
         TypeError: ``x`` is not floating; ``shape`` or ``activation`` is not callable.
         ValueError: no shape is known for the activation, a shape that is not elementwise, an unknown ``forward``, a
-            ``frequency`` or ``cap`` that is not positive, a ``cap`` where there can be none.
+            ``frequency`` or ``cap`` that is not positive or that has nothing to act on.
     """
     check_input(x, "gaaf")
     _check(activation, frequency, shape, forward, cap)
@@ -167,6 +168,11 @@ def _check(activation: Activation, frequency: float, shape: Slope | None, forwar
     resolve(activation)
     check_choice(forward, "forward", FORWARDS)
     check_positive(frequency, "frequency")
+    if forward == "exact" and frequency != FREQUENCY:
+        raise ValueError(
+            f"frequency={frequency!r} needs forward='sawtooth', got forward='exact', which is the limit of large "
+            f"frequencies and takes none: leave it at {FREQUENCY}"
+        )
     known = canonical(activation)
     if shape is None and known is None:
         raise ValueError(
@@ -200,7 +206,7 @@ class GAAF(nn.Module):
     def __init__(
         self,
         activation: Activation = "relu",
-        frequency: float = 10_000,
+        frequency: float = FREQUENCY,
         shape: Slope | None = None,
         forward: str = "exact",
         cap: float | None = None,

@@ -49,6 +49,11 @@ class ResidualSum(LayerWithRate):
     ) -> None:
         self.__dict__["_how"] = How(mode, scaling, compute, residual_scale)  # a rate is checked with it
         super().__init__(drop_prob)
+        if shared is not None and compute == "masked":
+            raise ValueError(
+                f"shared={shared!r} needs compute='skip', got compute='masked': shared decisions are counted in "
+                "Python, where neither compiled code nor a CUDA graph would count"
+            )
         self.shared = None if shared is None else SharedSeeds(shared)
 
     def _checked(self, value: float) -> float:
@@ -71,13 +76,12 @@ class ResidualSum(LayerWithRate):
         how, kwargs = self._how, kwargs or {}
         if not self.training:
             return add_mean(shortcut, branch(*args, **kwargs), self.rate(), how)
-        seed = None if self.shared is None else self.shared.next()
         if how.compute == "masked":
             rate = self.training_rate()
-            mask = draw_mask(shortcut, rate, how, seed)
+            mask = draw_mask(shortcut, rate, how, None)
             return add_masked(shortcut, branch(*args, **kwargs), mask, rate, how)
         rate = self.rate()
-        kept = draw_survivors(shortcut, rate, how, seed)
+        kept = draw_survivors(shortcut, rate, how, self.shared)
         return add_surviving(shortcut, branch, args, kwargs, kept, rate, how, lambda: _parameters(owners))
 
     def folded(self) -> FixedSum:

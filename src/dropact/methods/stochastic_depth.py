@@ -141,12 +141,13 @@ class StochasticDepth(nn.Module):
     Each rank of a distributed run takes its own decisions, from its own generator. With ``shared=`` a number, the same
     on all ranks, they take the same ones without a word between them: a function of that number and of how often the
     layer was called in training. Layers need numbers of their own. What fully sharded data parallelism communicates
-    inside a branch asks for shared decisions. To resume exactly, put ``layer.sum.shared.count`` back.
+    inside a branch asks for shared decisions. To resume exactly, put ``layer.sum.shared.count`` back. Calls are counted
+    in Python, so that ``compute="masked"``, which compiled code and CUDA graphs run, is refused beside it.
 
     Args:
         branch: module from ``x`` to what is added.
         shortcut: module from ``x`` to what the branch is added to; ``None`` for ``x`` itself.
-        shared: ``None``, or an integer in [-2**63, 2**63).
+        shared: ``None``, or an integer in [-2**63, 2**63); with ``compute="skip"`` only.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
 import dropact.methods
+from dropact.methods._shared import no_shared_seed_taken
 from dropact.surgery._frames import At, call_at, callee, caller, is_of_torch, line_of, locate, methods_by_code
 from dropact.surgery._recognise import (
     ACTIVATION,
@@ -56,8 +57,8 @@ def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def observe(model: nn.Module, sites: list[Site], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Run ``model`` once, count the calls of ``sites`` and append those that only a run shows.
 
-    The mode the model is in, its buffers, the inputs and torch's and Python's random states are afterwards what they
-    were. No gradients are computed.
+    The mode the model is in, its buffers, the inputs, torch's and Python's random states and the count of shared seeds
+    are afterwards what they were. No gradients are computed.
 
     Raises:
         ValueError: the model has parameters that get their shape in the first run.
@@ -88,7 +89,7 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
     ]
     python = random.getstate()
     try:
-        with torch.random.fork_rng(devices=_cuda_devices(model)):
+        with torch.random.fork_rng(devices=_cuda_devices(model)), no_shared_seed_taken(model):
             yield
     finally:
         random.setstate(python)

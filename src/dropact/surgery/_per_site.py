@@ -13,6 +13,13 @@ from dropact.surgery._recognise import Activation
 PerSite = Method | Mapping[str, Method | None] | Callable[[str, Activation], nn.Module | None]
 
 
+def _decides(method: object) -> bool:
+    """Whether it can be asked for each site: no layer, and nothing that makes one, as classes and ``AID`` do."""
+    if isinstance(method, nn.Module | type) or not callable(method):
+        return False
+    return not str(getattr(method, "__module__", "")).startswith("dropact.methods.")
+
+
 class Chooser:
     """Called with a site's name and activation, it gives the layer to put there, or the reason for none."""
 
@@ -24,8 +31,9 @@ class Chooser:
                         "a mapping must lead from names or patterns of sites, such as 'layer1.*', to layers such as "
                         f"dropact.DropActivation(0.05) or to None, got {key!r}: {value!r}"
                     )
-        elif not is_method(method) and (not callable(method) or isinstance(method, nn.Module | type)):
-            what = f"the class {method.__name__}" if isinstance(method, type) else repr(method)
+        elif not is_method(method) and not _decides(method):
+            kind = "class" if isinstance(method, type) else "function"
+            what = f"the {kind} {method.__name__}" if hasattr(method, "__name__") else repr(method)
             raise TypeError(
                 "method must be a layer such as dropact.DropActivation(drop_prob=0.05) or dropact.RandomizedReLU(), a "
                 "mapping from names of sites to such layers, or a function from a site's name and activation to a "

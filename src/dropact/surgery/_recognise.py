@@ -19,6 +19,7 @@ Activation = nn.Module | Callable[[Tensor], Tensor]
 GATES = (nn.Sigmoid, nn.Hardsigmoid)
 
 CONVERTED, ACTIVATION, GATE = "converted", "activation", "gate"
+_UNSAID = "it writes into its input and does not say so: set its attribute inplace to True"
 
 _SHRINKS = {"softshrink": nn.Softshrink, "hardshrink": nn.Hardshrink, "tanhshrink": nn.Tanhshrink}
 # In torch, in torch.nn.functional and as methods of a tensor; with an underscore at the end they work in place.
@@ -67,13 +68,35 @@ def kind_of(module: nn.Module) -> str | None:
     if any(t is not None and t.numel() > 1 for t in (*module._parameters.values(), *module._buffers.values())):
         return None
     try:
-        twin = copy.deepcopy(module)  # so that nothing it counts or keeps changes, and no hook of it is called
-        like = next(twin.parameters(), None)
-        if like is not None and like.dtype in (torch.float16, torch.bfloat16):  # whose rounding bends a line
-            like = next(twin.float().parameters())
-        return behaves_as(twin.forward, like)
+        return behaves_as(*_to_try(module))
     except Exception:  # whatever a module does that cannot be copied
         return None
+
+
+def _to_try(module: nn.Module) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
+    twin = copy.deepcopy(module)  # so that nothing it counts or keeps changes, and no hook of it is called
+    like = next(twin.parameters(), None)
+    if like is not None and like.dtype in (torch.float16, torch.bfloat16):  # whose rounding bends a line
+        like = next(twin.float().parameters())
+    return twin.forward, like
+
+
+def why_unfit(activation: Activation) -> str | None:
+    """Why what behaves as an activation cannot stand in a layer, if so, by trying it.
+
+    >>> why_unfit(lambda x: x.relu_())
+    'it writes into its input and does not say so: set its attribute inplace to True'
+    >>> why_unfit(nn.ReLU(inplace=True)), why_unfit(lambda x: x.relu())
+    (None, None)
+    """
+    if is_method(activation) or isinstance(activation, ELEMENTWISE_MODULES) or getattr(activation, "inplace", False):
+        return None
+    function, like = _to_try(activation) if isinstance(activation, nn.Module) else (activation, None)
+    with torch.device("cpu"), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        given = torch.linspace(-4, 4, 120).view(2, 3, 4, 5).to(torch.empty(0) if like is None else like)
+        before = given.clone()
+        function(given)
+    return None if torch.equal(given, before) else _UNSAID
 
 
 def behaves_as(function: Callable[[Tensor], Tensor], like: Tensor | None = None) -> str | None:

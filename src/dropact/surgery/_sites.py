@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from dropact.surgery._methods import forget
-from dropact.surgery._recognise import ACTIVATION, Activation, behaves_as, kind_of
+from dropact.surgery._recognise import ACTIVATION, Activation, behaves_as, kind_of, why_unfit
 from dropact.surgery._scan import Call, scan
 from dropact.surgery._table import one_line
 
@@ -103,7 +103,8 @@ def _of_child(
     prefix: str, owner: nn.Module, leaf: str, child: nn.Module, kind: str, calls: list[Call]
 ) -> Iterator[Site]:
     calls = sorted(calls, key=lambda call: call.of_weights)  # stable: the first place is one of the network, if any is
-    first = Site(prefix + leaf, owner, leaf, kind, child, calls[0] if calls else None)
+    unfit = why_unfit(child)
+    first = Site(prefix + leaf, owner, leaf, kind, child, calls[0] if calls else None, problem=unfit)
     first.of_weights = bool(calls) and calls[0].of_weights
     yield first
     if first.of_weights:
@@ -116,7 +117,7 @@ def _of_child(
     for call in calls[1:]:
         if call.problem is None:
             name = next(names)
-            yield Site(prefix + name, owner, name, kind, child, call, twin_of=leaf, of_weights=call.of_weights)
+            yield Site(prefix + name, owner, name, kind, child, call, leaf, unfit, of_weights=call.of_weights)
         elif call.of_weights:
             first.problem = f"it is applied to parameters as well, where {call.problem}"
 
@@ -128,8 +129,9 @@ def of_functions(prefix: str, owner: nn.Module, calls: list[Call], taken: tuple[
         name = next(names[call.base])
         does = call.activation
         kind = kind_of(does) if isinstance(does, nn.Module) else does and behaves_as(does)
+        problem = call.problem or (why_unfit(does) if kind and does is not None else None)
         yield Site(
-            prefix + name, owner, name, kind or ACTIVATION, does, call, problem=call.problem, of_weights=call.of_weights
+            prefix + name, owner, name, kind or ACTIVATION, does, call, problem=problem, of_weights=call.of_weights
         )
 
 

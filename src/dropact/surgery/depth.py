@@ -79,7 +79,8 @@ def add_stochastic_depth_(
         mode, scaling, compute: see :func:`dropact.functional.stochastic_depth`. In mode "row" all that a branch reads
             and that has as many rows as the shortcut is cut to the surviving ones.
         residual_scale: number that every branch is multiplied by; "stable" for 1 / sqrt(number of branches).
-        shared: ``None``, or a number from which decisions are made that are the same on all ranks.
+        shared: ``None``, or a number from which decisions are made that are the same on all ranks; with
+            ``compute="skip"`` only.
         where: called with each site's dotted name and module; False leaves it.
         inputs: what to run the model with, in evaluation mode: to order the branches as they are called rather than as
             they stand in the tree, to leave those that are not called, and to check that with nothing dropped the
