@@ -11,7 +11,6 @@ all; starting, compiling and reading the data are left out. The counts are measu
 import argparse
 import itertools
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from dropact.experiments import RunConfig, load_dataset
 from dropact.experiments.config import CUDA_GRAPHS
 from dropact.experiments.data import Dataset
 from dropact.experiments.files import write_text
-from dropact.experiments.hardware import checked_device, fast_fields, repeatable
+from dropact.experiments.hardware import checked_device, fast_fields, repeatable, usable_cores
 from dropact.experiments.planning.cost import synthetic
 from dropact.experiments.spread.local import local
 from dropact.experiments.trainer import Trainer
@@ -95,7 +94,7 @@ class Share:
 def rate(args: argparse.Namespace, runs: int, fields: dict[str, object]) -> float:
     """Images per second of so many runs together."""
     configs = [RunConfig(**fields, seed=seed) for seed in range(runs)]
-    threads = max(1, (os.cpu_count() or 1) // runs)
+    threads = max(1, usable_cores() // runs)
     with tempfile.TemporaryDirectory() as folder:
         share = Share(Path(folder), runs, args.seconds, args.device, threads, args.noise)
         return sum(images / seconds for _, (images, seconds) in local(runs, args.device)(share, configs))

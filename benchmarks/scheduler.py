@@ -23,6 +23,7 @@ from dropact.bench import environment
 from dropact.bench.machine import Watch, noise
 from dropact.experiments.comparison import Comparison, claim_folder
 from dropact.experiments.files import write_text
+from dropact.experiments.hardware import usable_cores
 from dropact.experiments.recipes import default_setting
 from dropact.experiments.spread.cluster import cluster
 from dropact.experiments.spread.grid import Done, spread_grid
@@ -119,7 +120,7 @@ def cost_of(*words):
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10_000, help="a multiple of 40 (10,000)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="of local:N (one per core)")
+    parser.add_argument("--processes", type=int, default=usable_cores(), help="of local:N (one per core)")
     parser.add_argument("--only", choices=("ray", "local", "folder"), nargs="*", default=("ray", "local", "folder"))
     parser.add_argument("--json", type=Path, help="keep the figures in this file")
     args = parser.parse_args(argv)

@@ -49,6 +49,10 @@ def silu_below_zero(x: Tensor) -> Tensor:
     return torch.where(x < 0, F.silu(x), x)
 
 
+# Functions that leave their input alone, besides those of a name.
+_READ_ONLY = (*BY_NAME.values(), torch.relu, torch.selu, torch.celu, negative_part, silu_below_zero)
+
+
 def resolve(activation: Activation) -> Callable[[Tensor], Tensor]:
     """The function behind ``activation``.
 
@@ -74,7 +78,7 @@ def apply(activation: Activation, x: Tensor) -> Tensor:
     """
     counted = _counts_writes(x)
     # Where a write would not be seen, what may make one gets a copy; a compiler leaves out one that nobody writes into.
-    copied = getattr(activation, "inplace", False) or not (counted or _is_torchs_own(activation))
+    copied = getattr(activation, "inplace", False) or not (counted or _says_where_it_writes(activation))
     before = x._version if counted else 0
     fx = resolve(activation)(x.clone() if copied else x)
     if counted and x._version != before:
@@ -103,11 +107,11 @@ def _counts_writes(x: Tensor) -> bool:
     )
 
 
-def _is_torchs_own(activation: Activation) -> bool:
-    """Whether it is one of torch's activation modules, or the name of one: those say where they work in place."""
-    return isinstance(activation, str) or (
-        isinstance(activation, nn.Module) and type(activation).__module__ == "torch.nn.modules.activation"
-    )
+def _says_where_it_writes(activation: Activation) -> bool:
+    """Whether it is one of torch's activation modules, or a name or function of this file."""
+    if isinstance(activation, nn.Module):
+        return type(activation).__module__ == "torch.nn.modules.activation"
+    return isinstance(activation, str) or any(activation is function for function in _READ_ONLY)
 
 
 def mix(f: Tensor, g: Tensor, prob: float | Tensor) -> Tensor:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from makers import make_run, snapshot
+from makers import ENVIRONMENT, config, make_run, snapshot, tiny_data
 from refusals import refused
 
 from dropact.cli import main
 from dropact.experiments import grid, hardware
-from dropact.experiments.errors import DivergedError
+from dropact.experiments.errors import DivergedError, TrainingError
+from dropact.experiments.watch import Watcher
 
 
 @pytest.mark.parametrize(
@@ -141,12 +142,37 @@ def test_a_run_that_diverges_leaves_a_report_that_names_it(tmp_path, capsys, mon
 
 
 def test_too_little_memory_is_one_line(tmp_path, capsys, monkeypatch):
-    def train(*arguments, **more):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB")
+    plain = grid.train
+
+    def train(config, *arguments, **more):
+        if config.seed == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB")
+        return plain(config, *arguments, **more)
 
     monkeypatch.setattr(grid, "train", train)
-    line = refused(capsys, "compare", "--out", tmp_path, *QUICK)
-    assert ": CUDA out of memory; it goes on from its last checkpoint with fewer runs at once" in line
+    words = ["compare", "--out", str(tmp_path), *QUICK]
+    line = refused(capsys, *words)
+    assert ": CUDA out of memory; the same command goes on from its last checkpoint when there is more" in line
+    assert main([*words, "--seeds", "2"]) == 2  # the other seed is trained, and reported
+    assert "1 of 2 runs of this comparison are not finished" in (tmp_path / "table.md").read_text()
+
+
+def test_the_error_of_a_run_does_not_hold_on_to_its_network(tmp_path, monkeypatch):
+    def train(*arguments, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(grid, "train", train)
+    with pytest.raises(TrainingError) as caught:
+        grid.train_run(config(), tmp_path, tiny_data(), Watcher(), ENVIRONMENT, "cpu", 300.0)
+    assert caught.value.__context__ is caught.value.__cause__ is None
+
+
+def test_single_runs_are_held_only_against_those_they_are_averaged_with(tmp_path, capsys):
+    make_run(tmp_path, seed=5)
+    other = make_run(tmp_path, seed=6, network="resnet-20")
+    (other / "result.json").write_text("{ nonsense")
+    make_run(tmp_path, seed=7, lr=0.5, environment=ENVIRONMENT | {"data_sha256": "f" * 64})
+    assert main(["train", "--out", str(tmp_path), "--epochs", "1"]) == 0
 
 
 @pytest.mark.parametrize(

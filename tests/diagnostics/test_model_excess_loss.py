@@ -107,3 +107,11 @@ def test_the_model_is_left_as_it_was():
 def test_a_model_without_noise_is_an_error():
     with pytest.raises(ValueError, match="no activation of dropact whose noise it would be: convert it with"):
         excess_loss(nn.Linear(3, 3), torch.randn(2, 3), squared(0))
+
+
+def test_a_layer_that_was_looked_at_has_its_number_as_before():
+    layer = DropActivation(0.2)
+    model = nn.Sequential(nn.Linear(4, 9), layer, nn.Linear(9, 3))
+    excess_loss(model, torch.randn(5, 4), squared(torch.zeros(5, 3)))
+    assert layer.eval().rate() == 0.2
+    assert isinstance(layer.rate(), float)

@@ -6,12 +6,14 @@ at the same place fail the test.
 
 import pytest
 import torch
+from makers import config, tiny_data
 from torch import nn
 
 from dropact.experiments import build_network
 from dropact.experiments.errors import ConfigError
 from dropact.experiments.models import check_network
 from dropact.experiments.models import external as external_module
+from dropact.experiments.preflight import check_runnable
 
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 SHORTCUTS = ("shortcut", "identity", "downsample")
@@ -174,3 +176,11 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(external_module, "find_spec", lambda package: None)
     with pytest.raises(ConfigError, match="timm is not installed; say: pip install timm"):
         build_network("timm:resnet50")
+
+
+def test_a_package_that_is_only_elsewhere_is_asked_for_only_there(monkeypatch):
+    monkeypatch.setattr(external_module, "find_spec", lambda name: None)
+    made = config(network="timm:resnet18")
+    check_runnable([made], [tiny_data()], None)
+    with pytest.raises(ConfigError, match="timm is not installed"):
+        check_runnable([made], [tiny_data()], torch.device("cpu"))

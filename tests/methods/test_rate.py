@@ -103,3 +103,21 @@ def test_an_ensemble_is_evaluated_at_the_rate_of_each(name):
     base = copy.deepcopy(models[0]).to("meta")
     y = vmap(lambda *state: functional_call(base, state, (x,)))(*stack_module_state(models))
     torch.testing.assert_close(y, torch.stack([model(x) for model in models]))
+
+
+def test_a_rate_that_is_lent_is_told_and_then_forgotten():
+    layer = DropActivation(0.25)
+    lent = torch.tensor(0.75, dtype=torch.float64)
+
+    class Asking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return x * self.layer.drop_prob
+
+    found = torch.func.functional_call(Asking(), {"layer._rate": lent}, torch.ones(()))
+    assert found == 0.75
+    assert layer.rate() == layer.drop_prob == 0.25
+    assert isinstance(layer.rate(), float)

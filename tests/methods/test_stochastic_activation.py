@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropact import AID, DropActivation, StochA, StochasticActivation, convert_, coverage, fold_, schedules
 from dropact.functional import aid, drop_activation, stocha, stochastic_activation
@@ -249,3 +250,24 @@ def test_where_no_write_can_be_seen_nothing_is_overwritten(activation, way):
         before = x.clone()
         assert torch.equal(dropping(activation)(x), dropping(lambda x: F.leaky_relu(x, slope))(x.clone()))
         assert torch.equal(x, before)
+
+
+class Copies(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.clone.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("layer", "copies"),
+    [(AID(0.3), 0), (StochA(0.3), 0), (DropActivation(0.3, F.gelu), 0), (DropActivation(0.3, lambda x: x.relu()), 1)],
+    ids=["aid", "stocha", "torch's", "a user's"],
+)
+def test_where_no_write_can_be_seen_only_a_users_function_gets_a_copy(layer, copies):
+    with torch.inference_mode(), Copies() as made:
+        layer.eval()(torch.randn(8))
+    assert made.count == copies

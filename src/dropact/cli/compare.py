@@ -12,7 +12,7 @@ from dropact.cli.options import (
     setting_of,
 )
 from dropact.cli.parser import names, seeds
-from dropact.cli.training import require_one_process, train_grid
+from dropact.cli.runs import require_one_process, train_grid
 
 DESCRIPTION = """\
 Trains a network with several methods on the same seeds and reports the test error of the last epoch, its 95 % interval,

@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dropact.cli.options import command_line, require_extras
+from dropact.cli.options import command_line, require_extras, set_threads
 from dropact.cli.parser import UsageError
-from dropact.cli.training import set_threads
 
 DESCRIPTION = """\
 Looks at a finished run (its directory in runs/, or the weights in it) or at a network by name with its initial weights:

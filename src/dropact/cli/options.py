@@ -214,3 +214,13 @@ def command_line(args: argparse.Namespace) -> str:
     import shlex
 
     return shlex.join(["dropact", *args.words])
+
+
+def set_threads(args: argparse.Namespace, *datasets: str) -> None:
+    """Steps on the digits are too small to be shared: a second thread costs more than it brings."""
+    import torch
+
+    if args.threads is not None and args.threads < 1:
+        raise UsageError(f"--threads: got {args.threads}, accepted: a whole number of at least 1")
+    if args.threads is not None or set(datasets) == {"digits"}:
+        torch.set_num_threads(args.threads or 1)

@@ -5,10 +5,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dropact.cli.options import add_pace_options, command_line, require_extras
+from dropact.cli.options import add_pace_options, command_line, require_extras, set_threads
 from dropact.cli.parser import UsageError
 from dropact.cli.reproduce import add_recipe_options, asked_for
-from dropact.cli.training import set_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from dropact.cli.options import (
     require_extras,
 )
 from dropact.cli.parser import UsageError, names, seeds
-from dropact.cli.training import require_one_process, train_grid
+from dropact.cli.runs import require_one_process, train_grid
 
 if TYPE_CHECKING:
     from dropact.experiments.reproduction import Reproduction

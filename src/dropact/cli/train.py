@@ -8,9 +8,10 @@ from dropact.cli.options import (
     add_training_options,
     method_options,
     require_extras,
+    set_threads,
     setting_of,
 )
-from dropact.cli.training import checked_data, set_threads, train_all
+from dropact.cli.runs import train_all
 
 DESCRIPTION = """\
 Trains one network with one method and one seed, and keeps config, metrics and weights in OUT/runs/KEY, where KEY names
@@ -43,7 +44,9 @@ def run(args: argparse.Namespace) -> None:
     from dropact.experiments.comparison import RUNS, check_run_folder
     from dropact.experiments.config import RunConfig
     from dropact.experiments.data import load_dataset
-    from dropact.experiments.grid import finished_runs
+    from dropact.experiments.grid import finished_like
+    from dropact.experiments.hardware import checked_device
+    from dropact.experiments.preflight import check_data, check_runnable
     from dropact.experiments.ranks import joined, launched
     from dropact.experiments.records import read_run
 
@@ -53,11 +56,11 @@ def run(args: argparse.Namespace) -> None:
     config = RunConfig.from_dict({**setting_of(args), "method": args.method, "options": options, "seed": args.seed})
     set_threads(args, args.dataset)
     with joined(args.device) as ranks:
+        data = load_dataset(args.dataset, args.data)
         if ranks.rank == 0:
             check_run_folder(args.out)
-            data = checked_data([config], finished_runs(args.out), args, ranks)
-        else:
-            data = [load_dataset(args.dataset, args.data)]
+            check_data(finished_like(config, args.out), [data])
+        check_runnable([config], [data], checked_device(args.device), ranks)
         train_all([config], args, data, ranks)
     if ranks.rank:
         return

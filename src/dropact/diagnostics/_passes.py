@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
 from dropact.methods._activation import ELEMENTWISE_MODULES, is_method
+from dropact.methods._rate import RATE
 from dropact.methods._shared import no_shared_seed_taken
 
 Look = Callable[[str, int, Tensor | None, Tensor], None]
@@ -97,9 +98,10 @@ def set_mode(model: nn.Module, training: bool) -> None:
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Forward passes in here change neither buffers, nor flags, nor generators, nor the count of shared seeds.
 
-    The buffers' tensors are swapped for copies rather than written back, as a graph built before may hold them.
+    The buffers' tensors are swapped for copies rather than written back, as a graph built before may hold them. Rates
+    stay: no pass writes them, and to a layer another buffer is another rate, of which it has no number.
     """
-    held = [(module, dict(module._buffers)) for module in model.modules()]
+    held = [(m, {n: b for n, b in m._buffers.items() if n != RATE}) for m in model.modules()]
     copies = {id(b): b.clone() for _, buffers in held for b in buffers.values() if b is not None}
     rng = torch.random.fork_rng(_cuda_devices(model))
     with torch.no_grad(), rng, no_shared_seed_taken(model), _eager(), modes(model):

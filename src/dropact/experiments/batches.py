@@ -100,12 +100,18 @@ def batch_order(config: RunConfig, images: int, epoch: int) -> tuple[Tensor, ...
     return torch.randperm(images, generator=stream(config.seed, "order", epoch)).tensor_split(batches)
 
 
-def check_microbatches(config: RunConfig, images: int) -> None:
+def trained_on(config: RunConfig, data: Dataset) -> int:
+    """How many images of `data` an epoch has."""
+    return len(data.y_train) + (len(data.y_validation) if config.train_on == "train+validation" else 0)
+
+
+def check_microbatches(config: RunConfig, images: int, ranks: Ranks = ALONE) -> None:
     """That every batch of an epoch of so many images can be cut into the microbatches of `config`.
 
     Raises:
-        ConfigError: the smallest has fewer images.
+        ConfigError: the smallest has fewer images, or they cannot be shared among the ranks.
     """
+    ranks.check(config.microbatches)
     smallest = min(sizes(images, -(-images // config.batch_size)))
     if smallest < config.microbatches:
         raise ConfigError(f"microbatches: got {config.microbatches}, accepted: at most {smallest}, the smallest batch")
@@ -129,8 +135,7 @@ class Batches:
         normalisation = Normalisation.of if config.normalisation == "standardise" else Normalisation.scaling
         self.normalise = normalisation(self.part.images.cpu(), device)
         self._workers: Workers | None = None
-        ranks.check(config.microbatches)
-        check_microbatches(config, len(self.part))
+        check_microbatches(config, len(self.part), ranks)
 
     @property
     def per_epoch(self) -> int:

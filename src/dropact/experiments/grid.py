@@ -39,6 +39,17 @@ def finished_runs(folder: Path) -> list[Run]:
     return [read_run(directory) for directory in run_directories(folder) if is_finished(directory)]
 
 
+def finished_like(config: RunConfig, folder: Path) -> list[Run]:
+    """Those that `config` will be compared or averaged with; what is the matter with others is not asked.
+
+    Raises:
+        RecordError: one of them is damaged.
+    """
+    beginning = f"{config.dataset}-{config.network}-"
+    there = [path for path in run_directories(folder) if path.name.startswith(beginning) and is_finished(path)]
+    return [run for run in map(read_run, there) if run.config.setting == config.setting]
+
+
 def diverged_runs(folder: Path) -> list[Diverged]:
     """Every run below `folder` that has no result because it diverged, by name.
 
@@ -106,7 +117,8 @@ def run_grid(
     """Trains what is not yet finished, each run in `folder`/runs/KEY.
 
     An interruption (KeyboardInterrupt, or a kill) leaves the run at hand unfinished; the same call goes on from its
-    last checkpoint and ends with the same bits. A run that diverges does not keep the others from being trained.
+    last checkpoint and ends with the same bits. A run that diverges, or for which a GPU has too little memory, does not
+    keep the others from being trained.
 
     Args:
         data: that of the configs, or all of theirs where these name several.
@@ -119,7 +131,7 @@ def run_grid(
         RecordError: a run that is already there is damaged, found before anything is trained; a checkpoint belongs to
             something else; or another process is training the run.
         ConfigError: a config names another data set than those of `data`.
-        TrainingError: some runs diverged, when all others are trained.
+        TrainingError: some runs could not be trained, when all others are.
     """
     sets = {each.name: each for each in ([data] if isinstance(data, Dataset) else data)}
     for config in configs:
@@ -137,7 +149,7 @@ def run_grid(
         data, environment = sets[config.dataset], environments[config.dataset]
         try:
             train_run(config, folder, data, watcher, environment, device, checkpoint_seconds, ranks)
-        except DivergedError as error:
+        except TrainingError as error:
             if ranks.count > 1:  # the others may be in the midst of a step
                 raise
             failed.append(error)
@@ -194,11 +206,12 @@ def train_run(
         ranks.told(True)
         try:
             _train(config, directory, data, watcher, environment, device, checkpoint_seconds, ranks)
+            return
         except torch.OutOfMemoryError as error:
             what = str(error).partition(". ")[0]
-            raise TrainingError(
-                f"{config.key}: {what}; it goes on from its last checkpoint with fewer runs at once on that device"
-            ) from None
+    # Raised out here, an error does not hold on to the network; nor does the device, for those who share it.
+    torch.cuda.empty_cache()
+    raise TrainingError(f"{config.key}: {what}; the same command goes on from its last checkpoint when there is more")
 
 
 def _tidy(directory: Path) -> None:

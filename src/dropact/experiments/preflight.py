@@ -5,16 +5,17 @@ from dataclasses import replace
 
 import torch
 
-from dropact.experiments.batches import check_microbatches
+from dropact.experiments.batches import check_microbatches, trained_on
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.errors import RecordError
 from dropact.experiments.hardware import check_pace
+from dropact.experiments.models import is_available
 from dropact.experiments.ranks import ALONE, Ranks
 from dropact.experiments.records import Run
 from dropact.experiments.trainer import check_sync, initial_network
 
-SAMPLED = 8  # images for methods that look at some: enough to find out whether they can
+LOOKED_AT = 8  # images for methods that look at some: enough to find out whether they can
 
 
 def check_runnable(
@@ -24,7 +25,7 @@ def check_runnable(
 
     Args:
         data: that of the configs.
-        device: None where they are trained on other machines, whose abilities show only there.
+        device: None where they are trained on other machines, whose abilities and packages show only there.
 
     Raises:
         ConfigError: one cannot; as its run would say, once its turn came.
@@ -34,16 +35,16 @@ def check_runnable(
     with torch.random.fork_rng(devices=[]):
         for config in kinds.values():
             of = sets[config.dataset]
-            held_out = config.train_on == "train"
-            check_microbatches(config, len(of.y_train) + (0 if held_out else len(of.y_validation)))
+            check_microbatches(config, trained_on(config, of), ranks)
             if device is not None:
                 check_pace(config, device)
                 check_sync(config, device, ranks)
-            initial_network(config, of, SAMPLED)
+            if device is not None or is_available(config.network):
+                initial_network(config, of, LOOKED_AT)
 
 
 def check_data(finished: Sequence[Run], data: Sequence[Dataset]) -> None:
-    """That runs which those to come will be compared with were trained on the same images.
+    """That runs were trained on the same images as those here.
 
     Raises:
         RecordError: the checksum of one's data is another.
@@ -54,6 +55,6 @@ def check_data(finished: Sequence[Run], data: Sequence[Dataset]) -> None:
         now = here.get(run.config.dataset, then)
         if then is not None and then != now:
             raise RecordError(
-                f"{run.config.key}: trained on {run.config.dataset} of checksum {str(then)[:12]}, those here have "
-                f"{str(now)[:12]}; choose another --out, or bring the data of then"
+                f"{run.config.key}: trained on {run.config.dataset} of checksum {str(then)[:12]}, that here has "
+                f"{str(now)[:12]}"
             )

@@ -13,6 +13,7 @@ from dropact.experiments.data import Dataset
 from dropact.experiments.environment import describe
 from dropact.experiments.errors import ConfigError, DivergedError, RecordError
 from dropact.experiments.grid import finished_runs, run_grid
+from dropact.experiments.preflight import check_data
 from dropact.experiments.records import METRICS, Run, read_run
 from dropact.experiments.statistics import summarise
 from dropact.experiments.watch import Watcher
@@ -48,22 +49,25 @@ class Verdict:
             return self.same
         return self.allowed is not None and abs(self.errors[1] - self.errors[0]) <= self.allowed
 
+    @property
+    def _where(self) -> str:
+        return ", ".join(f"{name} {before} → {now}" for name, (before, now) in self.differing.items())
+
     def sentence(self) -> str:
         """What a reader must know, in one line."""
         if self.same:
             return f"{self.key}: the same bits in all metrics (test error {self.errors[0]:.2f} %)"
         if self.diverged:
-            return f"{self.key}: DIVERGED, test error {self.errors[0]:.2f} % recorded, now {self.diverged}"
+            where = f" ({self._where})" if self.differing else " in the same environment"
+            return f"{self.key}: DIVERGED{where}, test error {self.errors[0]:.2f} % recorded, now {self.diverged}"
         moved = f"test error {self.errors[0]:.2f} % recorded, {self.errors[1]:.2f} % now"
         if not self.differing:
             return f"{self.key}: OTHER BITS in the same environment, {moved}"
-        where = ", ".join(f"{name} {before} → {now}" for name, (before, now) in self.differing.items())
         if self.allowed is None:
-            return (
-                f"{self.key}: other bits ({where}), {moved}; too few seeds, or all alike: no telling how far is too far"
-            )
+            why = "too few seeds, or all alike: no telling how far is too far"
+            return f"{self.key}: other bits ({self._where}), {moved}; {why}"
         verdict = "within" if self.holds else "OUTSIDE"
-        return f"{self.key}: other bits ({where}), {moved}: {verdict} ± {self.allowed:.2f} points"
+        return f"{self.key}: other bits ({self._where}), {moved}: {verdict} ± {self.allowed:.2f} points"
 
 
 def chosen(folder: Path, count: int) -> list[Run]:
@@ -126,17 +130,20 @@ def verify(run: Run, folder: Path, data: Dataset, out: Path, watcher: Watcher, c
         ConfigError: there is no such device here.
     """
     before = run.environment
-    if data.sha256 != before["data_sha256"]:
-        raise RecordError(
-            f"{folder / RUNS / run.config.key}: recorded on data of checksum {before['data_sha256'][:12]}, those here "
-            f"have {data.sha256[:12]}"
-        )
+    check_data([run], [data])
     torch.set_num_threads(before["threads"])
+    now = describe(data, command, before["device"])
+    differing = _differing(before, now)
+    for earlier in before.get("before", ()):  # that of a run which was stopped and went on elsewhere
+        of_part = {
+            f"{name} of a part": values for name, values in _differing(earlier, now).items() if name not in differing
+        }
+        differing |= of_part
     try:
         run_grid([run.config], out, data, watcher, command, device=before["device"])
     except DivergedError as error:
-        return Verdict(run.config.key, False, (run.result["test_error"], math.nan), None, {}, str(error))
-    found, now = read_run(out / RUNS / run.config.key), describe(data, command, before["device"])
+        return Verdict(run.config.key, False, (run.result["test_error"], math.nan), None, differing, str(error))
+    found = read_run(out / RUNS / run.config.key)
     others = {name: then for name, (then, _) in _differing(found.environment, now).items()}
     if found.environment["git_revision"] != now["git_revision"]:
         others["git_revision"] = found.environment["git_revision"]
@@ -146,12 +153,6 @@ def verify(run: Run, folder: Path, data: Dataset, out: Path, watcher: Watcher, c
             f"{out / RUNS / run.config.key}: trained earlier, with {made}, which is not what is here now; choose "
             "another --out"
         )
-    differing = _differing(before, now)
-    for earlier in before.get("before", ()):  # that of a run which was stopped and went on elsewhere
-        of_part = {
-            f"{name} of a part": values for name, values in _differing(earlier, now).items() if name not in differing
-        }
-        differing |= of_part
     texts = [(place / RUNS / run.config.key / METRICS).read_bytes() for place in (folder, out)]
     errors = run.result["test_error"], found.result["test_error"]
     allowed = tolerance(run, finished_runs(folder))

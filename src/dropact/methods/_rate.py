@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from dropact._arguments import check_probability
 
+RATE = "_rate"  # the buffer's name
+
 
 class LayerWithRate(nn.Module):
     """Base of the layers that have a ``drop_prob``, which may be set at any time.
@@ -20,13 +22,16 @@ class LayerWithRate(nn.Module):
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
-        self.register_buffer("_rate", torch.zeros(()), persistent=False)
+        self.register_buffer(RATE, torch.zeros(()), persistent=False)
         self.drop_prob = drop_prob
 
     @property
     def drop_prob(self) -> float:
-        if not torch.compiler.is_compiling():
-            self._adopt_rate()
+        if torch.compiler.is_compiling():
+            return self._drop_prob
+        if self._is_replaced() and not self._rate.is_meta and not _is_wrapped(self._rate):
+            return float(self._rate)  # lent: the layer's own is not forgotten over it
+        self._adopt_rate()
         return self._drop_prob
 
     @drop_prob.setter
@@ -78,7 +83,7 @@ class LayerWithRate(nn.Module):
         rate = self._rate
         if rate.is_meta or rate.is_inference() or (rate is self._written[0] and rate._version == self._written[1]):
             return
-        if type(rate) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(rate):
+        if type(rate) is not Tensor or _is_wrapped(rate):
             return  # it has no number of its own
         self._note_version()
         found = rate.item()
@@ -95,3 +100,8 @@ class LayerWithRate(nn.Module):
         super()._apply(fn, recurse)
         self._write_rate()  # .half() has rounded it, .to_empty() has lost it
         return self
+
+
+def _is_wrapped(rate: Tensor) -> bool:
+    """Whether it is of torch.func's making, and no number to be read."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(rate))

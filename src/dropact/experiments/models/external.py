@@ -27,9 +27,14 @@ def is_external(name: str) -> bool:
     return package in PACKAGES and bool(colon and network)
 
 
+def is_available(name: str) -> bool:
+    """Whether the package that a network comes from is installed here; ours always is."""
+    return not is_external(name) or find_spec(name.partition(":")[0]) is not None
+
+
 def _package(name: str) -> ModuleType:
     package = name.partition(":")[0]
-    if find_spec(package) is None:
+    if not is_available(name):
         raise ConfigError(f"network: got {name!r}, but {package} is not installed; say: pip install {package}")
     return import_module(package)
 

@@ -19,7 +19,7 @@ from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset, load_dataset
 from dropact.experiments.environment import describe
-from dropact.experiments.errors import RecordError, UserError
+from dropact.experiments.errors import RecordError, TrainingError, UserError
 from dropact.experiments.grid import check_finished, raise_failed, train_run
 from dropact.experiments.lock import held
 from dropact.experiments.records import read_run
@@ -36,7 +36,7 @@ T = TypeVar("T")
 Spread = Callable[[Callable[[RunConfig], T], Sequence[RunConfig]], Iterator[tuple[RunConfig, T | UserError]]]
 
 
-class LostError(UserError):
+class LostError(TrainingError):
     """The processes that should have trained a run died, again and again."""
 
     def __init__(self, config: RunConfig, how: str) -> None:

@@ -118,3 +118,4 @@ def _work(pipe: Connection, task: Callable[[RunConfig], object], turn: int | Non
         except Exception:
             outcome = _Failed(traceback.format_exc())
         pipe.send(outcome)
+        del outcome  # an error may hold a network that the next has no room beside

@@ -1,4 +1,4 @@
-"""What `compare`, `train` and `reproduce` do with their arguments: load, check, train, report."""
+"""What is done with the configs that `compare`, `train` and `reproduce` ask for: load, check, train, report."""
 
 import argparse
 import math
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
-from dropact.cli.options import CHECKPOINTS, command_line, require_extras
+from dropact.cli.options import CHECKPOINTS, command_line, require_extras, set_threads
 from dropact.cli.parser import UsageError
 from dropact.cli.report import report_on
 
@@ -83,6 +83,8 @@ def _train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", a
             raise UsageError(f"--{name.replace('_', '-')}: given without --on ray, which it belongs to")
         if value is not None and not 0 <= value < math.inf:
             raise UsageError(f"--{name.replace('_', '-')}: got {value:g}, accepted: a number of at least 0")
+    if args.on is not None and args.on[0] == "ray":
+        require_extras("ray")
     configs = asked.configs()
     names = list(dict.fromkeys(config.dataset for config in configs))
     set_threads(args, *names)
@@ -95,7 +97,6 @@ def _train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", a
     cpus = 1.0 if args.cpus_per_run is None else args.cpus_per_run
     gpus = float(args.device == "cuda") if args.gpus_per_run is None else args.gpus_per_run
     if kind == "ray":
-        require_extras("ray")
         over: Spread[Any] = cluster(which, cpus, gpus)
         threads = int(cpus)
     else:
@@ -116,23 +117,22 @@ def _train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", a
 
 
 def checked_data(
-    configs: "Sequence[RunConfig]", finished: "Sequence[Run]", args: argparse.Namespace, ranks: "Ranks | None" = None
+    configs: "Sequence[RunConfig]", finished: "Sequence[Run]", args: argparse.Namespace
 ) -> "list[Dataset]":
-    """The data sets of the configs, when these are known to be trainable on them beside what --out holds.
+    """The data sets of a grid, when its configs are known to be trainable on them beside what --out holds.
 
     They are also loaded, and made from their official files, where others train.
     """
     from dropact.experiments.data import load_dataset
     from dropact.experiments.hardware import checked_device
     from dropact.experiments.preflight import check_data, check_runnable
-    from dropact.experiments.ranks import ALONE
 
     data = [load_dataset(name, args.data) for name in dict.fromkeys(config.dataset for config in configs)]
     check_data(finished, data)
     done = {run.config.key for run in finished}
-    elsewhere = getattr(args, "on", None) is not None and args.on[0] == "ray"  # on machines like no other
+    elsewhere = args.on is not None and args.on[0] == "ray"  # on machines like no other
     left = [config for config in configs if config.key not in done]
-    check_runnable(left, data, None if elsewhere else checked_device(args.device), ranks or ALONE)
+    check_runnable(left, data, None if elsewhere else checked_device(args.device))
     return data
 
 
@@ -142,13 +142,3 @@ def require_one_process() -> None:
 
     if launched() > 1:
         raise UsageError(f"torchrun: got {launched()} ranks, accepted: 1; `dropact train` trains one run on many")
-
-
-def set_threads(args: argparse.Namespace, *datasets: str) -> None:
-    """Steps on the digits are too small to be shared: a second thread costs more than it brings."""
-    import torch
-
-    if args.threads is not None and args.threads < 1:
-        raise UsageError(f"--threads: got {args.threads}, accepted: a whole number of at least 1")
-    if args.threads is not None or set(datasets) == {"digits"}:
-        torch.set_num_threads(args.threads or 1)
