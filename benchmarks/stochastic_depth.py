@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from fractions import Fraction
 from functools import partial
 from itertools import count, cycle
 from pathlib import Path
@@ -27,8 +28,8 @@ from torch.nn import functional as F
 
 import dropact
 from dropact._random import chosen_on_host
-from dropact.bench.machine import Watch, environment, load_at_start
-from dropact.bench.ratios import compare
+from dropact.bench.machine import Watch, environment, load_at_start, noise
+from dropact.bench.ratios import compare, spread
 from dropact.bench.timing import Contestant, Effort, Mark, WallClock, clock_for, interleave
 from dropact.experiments import build_network
 from dropact.experiments.files import write_text
@@ -74,8 +75,9 @@ def network(name: str, mode: str | None, layer: Callable[[float], nn.Module] | N
 
 def typical_seeds(survival: list[float]) -> Iterator[int]:
     """Seeds of torch's generator whose draws, one for each branch, leave the mean number of branches active."""
-    low, share = divmod(sum(survival), 1)
-    turns = cycle([low, low, low, low + 1] if share > 0 else [low])
+    mean = Fraction(sum(survival)).limit_denominator(12)
+    low, more = divmod(mean.numerator, mean.denominator)
+    turns = cycle([low] * (mean.denominator - more) + [low + 1] * more)
     wanted = next(turns)
     for seed in count():
         generator = torch.Generator().manual_seed(seed)
@@ -142,7 +144,7 @@ def main() -> None:
         for n, v in layers.items()
         if args.only is None or n == "undropped" or (args.only == "ours") == ("ours" in n)
     }
-    noise = load_at_start()
+    loaded = load_at_start()
     contestants = {name: step(network(args.network, *how), args) for name, how in chosen.items()}
     with Watch() as watch:
         # Convolutions are prepared for each number of rows that comes up: many rounds until row mode is warm.
@@ -163,13 +165,12 @@ def main() -> None:
             f"{figure.microseconds / 1e3:8.1f} ms  {sign}"
         )
         record.append({"name": name, **vars(figure), "bound": bound, "met": met})
-    if watch.others is not None and watch.others > 0.1:
-        noise.append(f"other processes used {watch.others:.2f} cores")
-    for why in noise:
+    doubts = [*loaded, *noise(watch.others, spread(samples["undropped"]["step"]))]
+    for why in doubts:
         print(f"  NOISY: {why}")
     if args.json is not None:
         about = environment(args.device, f"python {' '.join(['benchmarks/stochastic_depth.py', *sys.argv[1:]])}")
-        about["noise"] = noise
+        about["noise"] = doubts
         what = {"network": args.network, "batch": args.batch, "precision": precision, "last_survival": 0.5}
         what["time"] = "processor" if args.cpu_time else "wall"
         found = {"format": "dropact stochastic depth 1", "environment": about, **what, "rounds": rounds, "rows": record}

@@ -9,7 +9,8 @@ Contestants take turns in one process (see README.md here). A turn is a few unti
   NCHW, SGD as torch makes it, and the mask arithmetic of the paper's authors. Its workers start with its turn and end
   with it, and what they have made ahead is used up before the clock starts: nothing is prepared at another's expense.
   On a GPU with TF32, 8 workers, pinned memory and cuDNN choosing the fastest algorithm. It adds up `loss.item()`, as
-  torch's tutorials do, and so waits for the device at every step; ours looks at its losses every 20 steps.
+  torch's tutorials do, and so waits for the device at every step; ours waits at the end of a turn (in a run it looks
+  at its losses every 20 steps).
 * ours: the training engine, eager, with BatchNorm fused (`dropact.fuse_`, on a CPU) and compiled: batches from bytes in
   memory, bfloat16 autocast, channels_last. On a GPU also compiled into CUDA graphs; cuDNN keeps to algorithms that
   repeat their bits, as in every run of the engine.
@@ -284,7 +285,7 @@ def main(argv: list[str]) -> None:
             print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
     rows = summary(seconds, args.steps)
     # The usual recipe's own workers count as this process's only once they have ended, which they have by now.
-    doubts = [*about.pop("noise"), *noise(watch.others, spread(seconds["ours, eager"]))]
+    doubts = [*about.pop("noise"), *noise(watch.others, spread(seconds["usual"]))]
     gradient = "C" if device.type == "cpu" and cpu.has_weights_gradient() else "torch"
     if "fused" in modes:
         print(f"gradients of convolution weights, fused: {gradient}")

@@ -70,7 +70,7 @@ def property_52() -> list[dict[str, Any]]:
 
 
 class TwoLayers:
-    """Two hidden layers of ReLU, weights of variance 2 / fan in, 32 normal inputs, squared loss to its own output."""
+    """Two hidden layers of ReLU, weights of variance 2 / fan in (the last 1), 32 inputs, squared loss to its output."""
 
     def __init__(self, width: int, q: float) -> None:
         def weights(rows: int, columns: int, gain: int) -> Tensor:

@@ -155,12 +155,13 @@ def _kept(kept: Mapping[str, float]) -> str:
 def argument(root: Path) -> str:
     """The GAAF paper's argument on its own network, measured."""
     found = json.loads((root / ARGUMENT).read_text(encoding="utf-8"))
-    seeds = found["gradients"]["seeds"]
+    seeds, first, every = (found["gradients"][name] for name in ("seeds", "epochs", "every"))
     counts = sorted({len(rows) for methods in found["learning_rates"].values() for rows in methods.values()})
     return (
         f"{gaaf_argument.page(found)}\n\n"
         f"Means over {' to '.join(map(str, counts))} seeds with half of the 95 % t-interval, of the gradients over "
-        f"{seeds} seeds; tanh is saturated "
+        f"{seeds} seeds, every {every}th step of the first {first} epochs (the paper does not say over which it "
+        "averages, nor over what its loss: ours is the mean of a batch of 128); tanh is saturated "
         f"where its derivative is below 0.1. Made by `{found['command']}`, of runs with their weights: "
         "`dropact reproduce gaaf-mnist --out RUNS` trains them, `python scripts/gaaf_argument.py RUNS` looks at them."
     )

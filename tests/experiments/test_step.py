@@ -15,7 +15,7 @@ from dropact.experiments.engine import train
 from dropact.experiments.errors import ConfigError
 from dropact.experiments.evaluation import error_percent
 from dropact.experiments.hardware import autocast, checked_device, fast_fields
-from dropact.experiments.trainer import Trainer
+from dropact.experiments.trainer import Trainer, _sample
 
 CPU = torch.device("cpu")
 INDICES = torch.tensor([3, 1, 4, 15, 9, 2])
@@ -284,3 +284,11 @@ def test_the_cores_counted_are_those_that_may_be_used():
         assert hardware.usable_cores() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_what_a_method_looks_at_is_normalised_as_what_is_trained_on():
+    images, _ = _sample(config(normalisation="scale"), tiny_data(), 8)
+    assert images.min() >= 0
+    assert images.max() == 1
+    images, _ = _sample(config(), tiny_data(), 8)
+    assert images.mean().abs() < 1e-6

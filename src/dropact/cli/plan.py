@@ -20,6 +20,7 @@ Times a few training steps of each row and method of a table or figure, on noise
 what the whole would take here: seconds per step, images per second, hours per run, hours in all. Needs no data and
 trains nothing. Where two full batches do not fit into --seconds, a smaller one is timed and the time scaled up, which
 says rather too much; such lines are marked. Memory is the peak of the process, or of torch on the GPU, without data.
+What --compiled takes at the beginning of each run is not counted.
 
 --gpus 64 says how long it would take on 64 devices like the one that is measured, with runs begun as `--on ray` begins
 them: how much of their time goes by in waiting for the last runs, and how many devices are as many as help.

@@ -77,8 +77,10 @@ def _on_shifts(reports: Sequence[LayerReport], before: float | None, after: floa
     tried = [r for r in wide if r.recalibrated is not None]
     recalibrate = "BatchNorm (dropact.diagnostics.recalibrate_batchnorm_)"
     if before is not None and after is not None:
-        verb = "helps" if after < before else "does not help"
-        return [f"Recalibrating {recalibrate} {verb} here: error {before:.4g} before, {after:.4g} after."]
+        return [
+            f"Recalibrating {recalibrate} here: error {before:.4g} before, {after:.4g} after, in this one training; "
+            "`dropact compare --recalibrated` says over seeds whether it helps."
+        ]
     if tried:
         widest = max(tried, key=lambda r: abs(r.measured - 1))
         return [

@@ -71,6 +71,12 @@ class Normalisation:
         return images.to(self.mean.device).float().sub_(self.mean).div_(self.std)
 
 
+def normalisation(config: RunConfig, images: Tensor, device: torch.device = HOST) -> Normalisation:
+    """What `config` makes of images such as these."""
+    kind = Normalisation.of if config.normalisation == "standardise" else Normalisation.scaling
+    return kind(images, device)
+
+
 def part_of(images: Tensor, labels: Tensor, config: RunConfig, device: torch.device = HOST) -> Part:
     """Images as a data set holds them, on the device in the memory format of `config`."""
     images = images.unsqueeze(1) if images.ndim == 3 else images.movedim(3, 1)
@@ -132,8 +138,7 @@ class Batches:
         self._augment = augmentation_of(config)
         self._on_host = self._augment.autoaugment is not None
         self.part = training_part(config, data, HOST if self._on_host else device)
-        normalisation = Normalisation.of if config.normalisation == "standardise" else Normalisation.scaling
-        self.normalise = normalisation(self.part.images.cpu(), device)
+        self.normalise = normalisation(config, self.part.images.cpu(), device)
         self._workers: Workers | None = None
         check_microbatches(config, len(self.part), ranks)
 

@@ -1,8 +1,10 @@
 """AutoAugment (Cubuk et al., "AutoAugment: Learning Augmentation Policies from Data", 2018): a sub-policy per image.
 
-The transforms are torchvision's, on PIL images, as in the published code. Every image has a seed of its own, so the
-result does not depend on how the images are shared out. The workers are processes: torchvision draws from torch's
-default generator, of which all threads of a process have the same one.
+The policies are the published ones, the transforms torchvision's on PIL images. They differ from the published code for
+CIFAR (tensorflow/models, research/autoaugment): what comes in from outside is black and not the mean colour, images are
+moved by up to 150/331 of their width (14 pixels) and not 10, and colours change in either direction. Every image has a
+seed of its own, so the result does not depend on how the images are shared out. The workers are processes: torchvision
+draws from torch's default generator, of which all threads of a process have the same one.
 """
 
 import multiprocessing

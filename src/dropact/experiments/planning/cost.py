@@ -4,7 +4,7 @@ A step is that of the training loop, its batch and augmentation included. Of eac
 what a step costs) one is thrown away, and then as many are timed as fit into the seconds given. Where two full batches
 do not fit, the largest that does, of 8, 16, 32, ... images, is timed, and time taken to grow as the number of images:
 rather too much, as small batches use a machine less well. Evaluation after each epoch is timed in the same way. Reading
-the data, checkpoints and the report are left out.
+the data, compiling (once a run, where the config wants it), checkpoints and the report are left out.
 """
 
 import ctypes

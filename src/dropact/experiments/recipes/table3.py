@@ -10,7 +10,8 @@ def table3() -> Recipe:
     """The three networks of Table 3, on train and extra together: 604,388 images.
 
     [P]: data, pixels to [0, 1], no augmentation, ResNeXt's schedule, the others as in the papers they come from
-    (Zagoruyko and Komodakis 2016: dropout 0.4; Huang et al. 2017: dropout 0.2). Ours: the number of seeds.
+    (Zagoruyko and Komodakis 2016: dropout 0.4; Huang et al. 2017: dropout 0.2). Ours: the number of seeds; DenseNet's
+    dropout stands after its 3×3 convolutions alone, the original's after the 1×1 ones too.
     """
     wide = {
         **SVHN,

@@ -8,7 +8,7 @@ from dropact.experiments.recipes.table1 import CIFAR100
 def table5() -> Recipe:
     """The two networks of Table 5.
 
-    [P]: networks, data, one hole of 8×8 pixels, and the code of DeVries and Taylor 2017, from which come optimiser and
+    [P]: networks, data, and the code of DeVries and Taylor 2017, from which come one hole of 8×8 pixels, optimiser and
     schedule [C, theirs] and the dropout 0.3 of its WideResNet. Ours: the number of seeds.
     """
     resnet = {**CIFAR100, **CUTOUT}

@@ -9,7 +9,8 @@ def table6() -> Recipe:
     """The two networks of Table 6.
 
     [P]: networks, data, AutoAugment, which draws a sub-policy per image. Ours: optimisers and schedules as in Table 1,
-    which the paper does not say otherwise; crop and flip beside the policy; the number of seeds.
+    which the paper does not say otherwise; crop and flip beside the policy; torchvision's transforms; the number of
+    seeds.
     """
     return Recipe(
         name="table6",
@@ -34,5 +35,10 @@ def table6() -> Recipe:
                     "own runs do; here there is no Cutout, and the rest is as in Table 1.",
                 ),
             ),
+        ),
+        notes=(
+            "The baselines are the quoted numbers of Table 1.",
+            "The transforms are torchvision's. Cubuk et al. fill what comes in from outside with the mean colour, here "
+            "it is black; they move CIFAR's images by up to 10 pixels, here by up to 14.",
         ),
     )
