@@ -156,4 +156,4 @@ def test_what_cannot_be_is_one_line(recorded, words, expected, capsys):
 def test_other_data_are_refused(copied, capsys):
     alter(copied, data_sha256="0" * 64)
     assert main(["verify", str(copied), "--runs", "4"]) == 2
-    assert "recorded on data of checksum 000000000000" in capsys.readouterr().err
+    assert "trained on digits of checksum 000000000000, that here has" in capsys.readouterr().err
