@@ -63,6 +63,12 @@ def test_a_run_says_what_made_it_and_on_which_data():
     assert without == []
 
 
+def test_what_was_measured_of_runs_says_that_it_was_on_their_data():
+    argument = json.loads((RESULTS / "gaaf-mnist" / "argument.json").read_text(encoding="utf-8"))
+    runs = [path for path in RUNS if path.is_relative_to(RESULTS / "gaaf-mnist")]
+    assert {json.loads(path.read_text(encoding="utf-8"))["data_sha256"] for path in runs} == {argument["data_sha256"]}
+
+
 def test_a_benchmark_on_images_says_which():
     named = [json.loads(path.read_text(encoding="utf-8")) for path in RECORDS]
     said = {record["data_sha256"] for record in named if record.get("data") == "cifar10"}
