@@ -56,9 +56,10 @@ def run(args: argparse.Namespace) -> None:
     config = RunConfig.from_dict({**setting_of(args), "method": args.method, "options": options, "seed": args.seed})
     set_threads(args, args.dataset)
     with joined(args.device) as ranks:
-        data = load_dataset(args.dataset, args.data)
         if ranks.rank == 0:
             check_run_folder(args.out)
+        data = load_dataset(args.dataset, args.data)
+        if ranks.rank == 0:
             check_data(finished_like(config, args.out), [data])
         check_runnable([config], [data], checked_device(args.device), ranks)
         train_all([config], args, data, ranks)

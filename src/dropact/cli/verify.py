@@ -47,12 +47,12 @@ def run(args: argparse.Namespace) -> None:
     from dropact.cli.progress import Bars
     from dropact.experiments.comparison import check_run_folder
     from dropact.experiments.data import load_dataset
-    from dropact.experiments.verification import Verdict, chosen, verify
+    from dropact.experiments.verification import chosen, verify
 
     runs = chosen(args.folder, args.runs)
-    if args.out is not None and args.out.resolve() == args.folder.resolve():
-        raise UsageError(f"--out: got {args.out}, accepted: another folder than that of the runs")
     if args.out is not None:
+        if args.out.resolve() == args.folder.resolve():
+            raise UsageError(f"--out: got {args.out}, accepted: another folder than that of the runs")
         check_run_folder(args.out)
     console = Console(soft_wrap=True, markup=False, highlight=False)
     verdicts: list[Verdict] = []

@@ -92,19 +92,18 @@ class Report:
     tables: Sequence[Table]
     notes: Sequence[str]
     environments: Sequence[Mapping[str, Any]]
-    paper: Paper | None = None
-    planned: int | None = None
-    diverged: int = 0
+    paper: Paper | None
+    planned: int
+    diverged: int
 
     @property
     def gaps(self) -> str:
         """Which runs its means do without: `96 of 180 runs not finished, 1 diverged`; nothing where they have all."""
         finished = sum(len(row.runs) for table in self.tables for row in table.rows)
-        planned = finished + self.diverged if self.planned is None else self.planned
-        missing = planned - finished - self.diverged
-        said = [f"{missing} of {planned} runs not finished"] * (missing > 0)
+        missing = self.planned - finished - self.diverged
+        said = [f"{missing} of {self.planned} runs not finished"] * (missing > 0)
         if self.diverged:
-            said.append(f"{self.diverged} diverged" if said else f"{self.diverged} of {planned} runs diverged")
+            said.append(f"{self.diverged} diverged" if said else f"{self.diverged} of {self.planned} runs diverged")
         return ", ".join(said)
 
     @property
