@@ -210,7 +210,25 @@ def test_the_rates_of_stochastic_depth_are_those_of_the_papers():
     assert list(budgets) == pytest.approx([sum(linear_survival(54, last=0.5)) / 54])
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("depth-")])
+OF_OURS = ("data-rate", "data-rate-cifar100", "capacity", "length", "harmony")
+
+
+@pytest.mark.parametrize("name", OF_OURS)
+def test_studies_at_few_images_take_equal_numbers_of_steps(name):
+    """And all batches are of 125 images: every number of images is a multiple of it."""
+    steps = {}
+    for config in recipe(name).configs(seeds=1):
+        images = config.train_images or 50_000
+        assert images % config.batch_size == 0
+        steps.setdefault(config.epochs * images // config.batch_size, []).append(config)
+        evaluations = [epoch for epoch in range(1, config.epochs + 1) if config.evaluates(epoch)]
+        assert 6 <= len(evaluations) <= 15
+        assert config.train_on == ("train" if config.train_images else "train+validation")
+        assert config.options.get("drop_prob", 0.1) in (0.02, 0.05, 0.1, 0.15, 0.2)
+    assert sorted(steps) == ([600, 2400, 9600] if name == "length" else [2400])
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("depth-") and name not in OF_OURS])
 def test_methods_have_the_papers_own_numbers(name):
     """Keep 0.95, slopes from 1/8 to 1/3, one hole of 8 pixels; Figure 2 alone varies the first. The rate of dropout in
     the GAAF paper is not known."""

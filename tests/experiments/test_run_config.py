@@ -77,6 +77,8 @@ OTHERS = {
     "full_epochs": 9,
     "microbatches": 2,
     "recorded": ("features",),
+    "train_images": 100,
+    "evaluate_every": 2,
 }
 # those that not every value of another field goes with, with what they need
 WITH = {

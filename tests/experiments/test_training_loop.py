@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from makers import config, tiny_data
@@ -129,6 +131,59 @@ def test_the_result_is_the_last_epoch_and_the_best_stands_beside_it(monkeypatch)
         "best_epoch": 2,
         "best_test_error": 2.0,
     }
+
+
+def test_only_every_so_many_epochs_are_evaluated_and_always_the_last(monkeypatch):
+    every = train(config(epochs=5), tiny_data())
+    some = train(config(epochs=5, evaluate_every=2), tiny_data())
+    for one, other in zip(every.metrics, some.metrics, strict=True):
+        kept = ("validation_error", "test_error") if other["epoch"] in (2, 4, 5) else ()
+        assert other == {
+            name: None if name.endswith("t_error") or name.startswith("val") else v for name, v in one.items()
+        } | {name: one[name] for name in kept}
+    assert {name: every.result[name] for name in ("test_error", "validation_error", "train_error")} == {
+        name: some.result[name] for name in ("test_error", "validation_error", "train_error")
+    }
+    assert some.result["best_test_error"] == min(some.metrics[at]["test_error"] for at in (1, 3, 4))
+    assert all(torch.equal(value, some.state[name]) for name, value in every.state.items())
+
+
+def chosen_images(made, data):
+    """The places in the training part of the images that are trained on, by their pixels."""
+    pixels = [image.tobytes() for image in data.x_train.numpy()]
+    return [pixels.index(image.tobytes()) for image in training_part(made, data).images.squeeze(1).numpy()]
+
+
+def test_some_of_the_training_images_are_every_class_in_proportion_and_nested():
+    data = tiny_data(train=200)
+    few, more = (chosen_images(config(train_images=count, seed=3), data) for count in (40, 120))
+    assert set(few) < set(more)
+    assert few == sorted(few)
+    for chosen, each in ((few, 4), (more, 12)):
+        assert torch.bincount(data.y_train[chosen].long()).tolist() == [each] * 10
+    labels = training_part(config(train_images=40, seed=3), data).labels
+    assert torch.equal(labels, data.y_train[few])
+
+
+def test_the_seed_draws_the_images_and_the_method_does_not():
+    data = tiny_data(train=200)
+    made = config(train_images=40)
+    assert chosen_images(made, data) == chosen_images(config(train_images=40, method="rrelu"), data)
+    assert chosen_images(made, data) != chosen_images(config(train_images=40, seed=1), data)
+    assert len(training_part(config(train_images=205, train_on="train+validation"), data)) == 205
+    assert Batches(made, data).per_epoch == 5
+    normalise = Batches(made, data).normalise  # of the images at hand: the others are not there
+    assert normalise.mean.unique().item() == pytest.approx(training_part(made, data).images.double().mean().item())
+
+
+def test_more_images_than_there_are_are_refused():
+    data = tiny_data(train=20, validation=12)
+    accepted = {"train": 20, "train+validation": 32}
+    for part, most in accepted.items():
+        with pytest.raises(
+            ConfigError, match=rf"train_images: got 33, accepted: at most {most}, the {re.escape(part)} part"
+        ):
+            train(config(train_images=33, train_on=part), data)
 
 
 def test_running_errors_are_means_over_images_not_over_batches(monkeypatch):

@@ -32,8 +32,10 @@ DATASET_HELP = (
     "cifar100, svhn"
 )
 NETWORK_HELP = (
-    "simple-small, simple, cnn, cnn-bn, mlp-800-800, mlp-1000-800-200, mlp-1024-1024-1024, mlp-tanh-256-256-256, "
-    "resnet-18, -20, -32, -56, -110, -164, preresnet-110, -164, wrn-16-8, -20-10, -28-10, densenet-bc-100-12, "
+    "simple, simple-small, -half, -double, -plain, cnn, cnn-bn, mlp-800-800, mlp-1000-800-200, mlp-1024-1024-1024, "
+    "mlp-tanh-256-256-256, "
+    "resnet-18, -20, -32, -56, -110, -164, preresnet-110, -164, wrn-16-1, -16-2, -16-4, -16-8, -20-10, -28-10, "
+    "densenet-bc-100-12, "
     "densenet-bc-190-40, resnext-29-8x64d, or torchvision:NAME, timm:NAME"
 )
 METHOD_HELP = (
@@ -50,6 +52,8 @@ SETTING_OPTIONS = (
     "schedule",
     "lr_factor",
     "train_on",
+    "train_images",
+    "evaluate_every",
     "augmentation",
     "label_smoothing",
     "clip_norm",
@@ -143,6 +147,8 @@ def add_training_options(parser: argparse.ArgumentParser, out: str) -> None:
     setting.add_argument("--milestones", help="for step: epochs such as 81,122 at which the rate drops")
     setting.add_argument("--lr-factor", type=float, help="for step: what the rate is multiplied by (0.1)")
     setting.add_argument("--train-on", help="train, or train+validation: then there is no validation error")
+    setting.add_argument("--train-images", type=int, metavar="N", help="of that part, drawn by each seed (all)")
+    setting.add_argument("--evaluate-every", type=int, metavar="N", help="epochs between evaluations (1)")
     setting.add_argument("--augmentation", help="none, flip or crop+flip")
     setting.add_argument("--label-smoothing", type=float, help="share of the target spread over all classes (0)")
     setting.add_argument("--clip-norm", type=float, help="largest norm of the gradient (0: not clipped)")

@@ -17,11 +17,12 @@ from torch import Tensor
 from dropact.experiments.augmentation import AUGMENTATIONS, Augmentation, Workers
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
+from dropact.experiments.data.dataset import stratified_order
 from dropact.experiments.errors import ConfigError
 from dropact.experiments.hardware import MEMORY_FORMATS, usable_cores
 from dropact.experiments.methods import image_fields
 from dropact.experiments.ranks import ALONE, Ranks, sizes
-from dropact.experiments.seeds import stream
+from dropact.experiments.seeds import derived_seed, stream
 
 HOST = torch.device("cpu")
 MOST_WORKERS = 8  # for AutoAugment; more would have a handful of images each
@@ -84,11 +85,33 @@ def part_of(images: Tensor, labels: Tensor, config: RunConfig, device: torch.dev
 
 
 def training_part(config: RunConfig, data: Dataset, device: torch.device = HOST) -> Part:
-    """The images that `config` trains on."""
-    if config.train_on == "train":
-        return part_of(data.x_train, data.y_train, config, device)
-    images, labels = torch.cat([data.x_train, data.x_validation]), torch.cat([data.y_train, data.y_validation])
+    """The images that `config` trains on.
+
+    Raises:
+        ConfigError: it asks for more of them than there are.
+    """
+    images, labels = data.x_train, data.y_train
+    if config.train_on == "train+validation":
+        images, labels = torch.cat([images, data.x_validation]), torch.cat([labels, data.y_validation])
+    if config.train_images is not None:
+        check_train_images(config, len(labels))
+        # In the order of the part: which images are chosen is all that the number decides.
+        chosen = stratified_order(labels, derived_seed(config.seed, "images") % 2**32)[: config.train_images].sort()[0]
+        images, labels = images[chosen], labels[chosen]
     return part_of(images, labels, config, device)
+
+
+def check_train_images(config: RunConfig, available: int) -> None:
+    """That the part that `config` trains on has as many images as it asks for.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    if config.train_images is not None and config.train_images > available:
+        raise ConfigError(
+            f"train_images: got {config.train_images}, accepted: at most {available}, the {config.train_on} part of "
+            f"{config.dataset}"
+        )
 
 
 def augmentation_of(config: RunConfig) -> Augmentation:
@@ -107,8 +130,14 @@ def batch_order(config: RunConfig, images: int, epoch: int) -> tuple[Tensor, ...
 
 
 def trained_on(config: RunConfig, data: Dataset) -> int:
-    """How many images of `data` an epoch has."""
-    return len(data.y_train) + (len(data.y_validation) if config.train_on == "train+validation" else 0)
+    """How many images of `data` an epoch has.
+
+    Raises:
+        ConfigError: `config` asks for more than there are.
+    """
+    available = len(data.y_train) + (len(data.y_validation) if config.train_on == "train+validation" else 0)
+    check_train_images(config, available)
+    return available if config.train_images is None else config.train_images
 
 
 def check_microbatches(config: RunConfig, images: int, ranks: Ranks = ALONE) -> None:

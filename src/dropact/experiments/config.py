@@ -22,6 +22,8 @@ LR_FACTOR = 0.1
 NORMALISATIONS = ("standardise", "scale")
 # Not written where they say nothing, so that the key of a usual run is short of them.
 _UNUSUAL: Mapping[str, Any] = {
+    "train_images": None,
+    "evaluate_every": 1,
     "recorded": (),
     "microbatches": 1,
     "shared_masks": False,
@@ -55,6 +57,11 @@ class RunConfig:
         schedule: "constant"; "one-cycle" (linear from 0 up to lr over the first fifth of all steps, then linear down
             to 0); "step" (times lr_factor at the start of each epoch named in milestones, counted from 0).
         train_on: the part that is trained on. With "train+validation" there is no validation error.
+        train_images: how many images of that part are trained on, every class in proportion, drawn by the seed: methods
+            with the same seed see the same images, another seed draws others, and a smaller number of them is a subset
+            of a larger. None for all. Validation and test part stay whole.
+        evaluate_every: epochs between two evaluations on the validation and the test part; the last epoch always is.
+            It changes nothing but which epochs have errors in the record.
         augmentation: of the training images; a name of `AUGMENTATIONS`.
         label_smoothing: share of the target spread evenly over all classes, in [0, 1).
         clip_norm: largest Euclidean norm of the whole gradient; 0 does not clip.
@@ -119,6 +126,8 @@ class RunConfig:
     recorded: tuple[str, ...] = ()
     fused: bool = False
     recalibrated: bool = False
+    train_images: int | None = None
+    evaluate_every: int = 1
 
     def __post_init__(self) -> None:
         for name, (convert, accepted) in _FIELDS.items():
@@ -176,6 +185,10 @@ class RunConfig:
     def key(self) -> str:
         """Name of the run's directory: a readable prefix and a hash of every field."""
         return key_of(self._values())
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether the validation and the test part are evaluated at the end of an epoch, counted from 1."""
+        return epoch == self.epochs or epoch % self.evaluate_every == 0
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -240,6 +253,12 @@ def _whole(least: int) -> tuple[Callable[[Any], int], str]:
         return value
 
     return convert, f"a whole number of at least {least}"
+
+
+_optional_whole: tuple[Callable[[Any], int | None], str] = (
+    lambda value: None if value is None else _whole(1)[0](value),
+    "null, or a whole number above 0",
+)
 
 
 def _number(accepts: Callable[[float], bool], accepted: str) -> tuple[Callable[[Any], float], str]:
@@ -313,11 +332,13 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "compiled": (_compiled, f'true or false, or "{CUDA_GRAPHS}" for CUDA graphs'),
     "normalisation": _choice(NORMALISATIONS),
     "dropout": _number(lambda v: 0 <= v < 1, "a number from 0 to below 1"),
-    "full_epochs": (lambda value: None if value is None else _whole(1)[0](value), "null, or a whole number above 0"),
+    "full_epochs": _optional_whole,
     "microbatches": _whole(1),
     "shared_masks": (_boolean, "true or false"),
     "sync_batchnorm": (_boolean, "true or false"),
     "recorded": (_modules, "a list of names of modules"),
     "fused": (_boolean, "true or false"),
     "recalibrated": (_boolean, "true or false"),
+    "train_images": _optional_whole,
+    "evaluate_every": _whole(1),
 }

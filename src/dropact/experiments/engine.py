@@ -54,7 +54,7 @@ def train(
     Args:
         watcher: told of every step and every epoch's record: `epoch` from 1, `train_loss` (nats, smoothed labels
             included) and `train_error` while training, `validation_error` (None where the validation part is trained
-            on) and `test_error` in eval mode; errors in percent.
+            on) and `test_error` in eval mode, both None at an epoch that is not evaluated; errors in percent.
         device: "cpu" or "cuda".
         checkpoints: where the state is kept in mid-run, and gone on from if there is one.
         ranks: the processes that train this run together. All call this with the same config and data, rank 0 alone
@@ -102,13 +102,14 @@ def train(
                     trainer.check()
                     trainer.check_weights()
                     loss, train_error = trainer.training_metrics()
+                    evaluates = config.evaluates(len(trainer.metrics) + 1)
                     trainer.close_epoch(
                         {
                             "epoch": len(trainer.metrics) + 1,
                             "train_loss": loss,
                             "train_error": train_error,
-                            "validation_error": error(validation) if validation else None,
-                            "test_error": error(test),
+                            "validation_error": error(validation) if validation and evaluates else None,
+                            "test_error": error(test) if evaluates else None,
                         }
                     )
                     watcher.epoch(config, trainer.metrics[-1])
@@ -124,7 +125,8 @@ def train(
                 sentence = f"{stopped}; the last good checkpoint: {checkpoints.last}"
                 raise DivergedError(sentence, stopped.step, stopped.epoch) from stopped
             raise
-        best = min(trainer.metrics, key=lambda record: record["test_error"])
+        evaluated = [record for record in trainer.metrics if record["test_error"] is not None]
+        best = min(evaluated, key=lambda record: record["test_error"])
         result = {
             "epochs": config.epochs,
             "test_error": trainer.metrics[-1]["test_error"],

@@ -91,7 +91,8 @@ def _checked_metrics(text: str, path: Path, config: RunConfig) -> list[dict[str,
     if [record.get("epoch") for record in metrics] != list(range(1, config.epochs + 1)):
         raise RecordError(f"{path}: damaged, not one line for each epoch from 1 to {config.epochs}")
     for i, record in enumerate(metrics, start=1):
-        if not (_percent(record.get("test_error")) and _percent(record.get("train_error"))):
+        test = record.get("test_error")
+        if not (_percent(record.get("train_error")) and (_percent(test) if config.evaluates(i) else test is None)):
             raise RecordError(f"{path} line {i}: damaged, an error is not a number from 0 to 100")
     return metrics
 
@@ -137,7 +138,7 @@ def read_run(directory: Path) -> Run:
     if result.get("metrics_sha256") != _digest(text):
         raise RecordError(f"{directory / METRICS}: damaged, its checksum is not the one in {RESULT}")
     errors = [record["test_error"] for record in metrics]
-    best = min(errors)
+    best = min(error for error in errors if error is not None)
     if (result["test_error"], result["best_test_error"], result["best_epoch"]) != (
         errors[-1],
         best,

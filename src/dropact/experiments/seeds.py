@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-Purpose = Literal["weights", "order", "augmentation", "masks", "points"]
+Purpose = Literal["weights", "images", "order", "augmentation", "masks", "points"]
 
 
 def derived_seed(seed: int, purpose: Purpose, part: int = 0) -> int:

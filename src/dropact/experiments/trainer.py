@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dropact.diagnostics import VarianceShift, measure, recalibrate_batchnorm_
 from dropact.diagnostics.batchnorm import has_batchnorm
 from dropact.experiments.average import Average
-from dropact.experiments.batches import Batches, normalisation, part_of
+from dropact.experiments.batches import Batches, normalisation, training_part
 from dropact.experiments.config import CUDA_GRAPHS, RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.errors import ConfigError, DivergedError
@@ -74,8 +74,9 @@ def initial_network(config: RunConfig, data: Dataset, sampled: int = SAMPLED) ->
 
 def _sample(config: RunConfig, data: Dataset, count: int) -> tuple[Tensor, Tensor]:
     """The first images of the training part, none augmented, normalised among themselves as the config says."""
-    part = part_of(data.x_train[:count], data.y_train[:count], config)
-    return normalisation(config, part.images)(part.images), part.labels.long()
+    part = training_part(config, data)
+    images, labels = part.images[:count], part.labels[:count]
+    return normalisation(config, images)(images), labels.long()
 
 
 def check_sync(config: RunConfig, device: torch.device, ranks: Ranks = ALONE) -> None:

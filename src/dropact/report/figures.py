@@ -81,7 +81,9 @@ def curves(table: Table, name: str, field: str, what: str) -> str:
     import matplotlib
     from matplotlib.ticker import MaxNLocator
 
-    places = thinned(table.setting["epochs"])
+    curve = next(iter(table.rows[0].runs.values())).metrics
+    shown = [place for place, record in enumerate(curve) if record[field] is not None]
+    places = [shown[place] for place in thinned(len(shown))]
     with matplotlib.rc_context(SETTINGS):
         figure = new_figure(*PANEL)
         axes = figure.subplots()

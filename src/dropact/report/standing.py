@@ -32,7 +32,9 @@ def _where(found: Sequence[Standing]) -> dict[str, str]:
 
 
 def _at(run: Standing) -> str:
-    epoch = f"epoch {run.last['epoch']} of {run.config.epochs}, {run.last['test_error']:.2f} %" if run.last else "begun"
+    epoch = f"epoch {run.last['epoch']} of {run.config.epochs}" if run.last else "begun"
+    if run.last and run.last["test_error"] is not None:
+        epoch += f", {run.last['test_error']:.2f} %"
     return f"seed {run.config.seed}: {epoch}" + ("" if run.state == RUNNING else f", {run.state}")
 
 

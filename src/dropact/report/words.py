@@ -158,6 +158,11 @@ def _microbatches(setting: Mapping[str, Any]) -> list[str]:
     return [f"in {setting['microbatches']} microbatches with {masks} and BatchNorm's statistics over {norm}"]
 
 
+def _trained_on(setting: Mapping[str, Any]) -> str:
+    part, images = f"the {setting['train_on']} part", setting.get("train_images")
+    return part if images is None else f"{images:,} images of {part}, drawn by each seed"
+
+
 def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
     """The optimiser and the rest of a setting in one line; what is switched off is left out."""
     rate = {"constant": "constant", "one-cycle": "one cycle"}.get(setting["schedule"])
@@ -165,7 +170,7 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
         rate = f"times {setting['lr_factor']:g} at epochs {', '.join(map(str, setting['milestones']))}"
     epochs, mark = setting["epochs"], schedule_mark(setting)
     parts = [
-        f"{mark.capitalize() or count(epochs, 'epoch')} of SGD on the {setting['train_on']} part",
+        f"{mark.capitalize() or count(epochs, 'epoch')} of SGD on {_trained_on(setting)}",
         f"batch {setting['batch_size']}",
         *_microbatches(setting),
         f"learning rate {setting['lr']:g} ({rate})",

@@ -20,6 +20,9 @@ from dropact.experiments.models.wide_resnet import wide_resnet
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "simple": partial(simple, widths=(32, 64, 128), hidden=256),
     "simple-small": partial(simple, widths=(16, 32, 64), hidden=64),
+    "simple-half": partial(simple, widths=(16, 32, 64), hidden=128),
+    "simple-double": partial(simple, widths=(64, 128, 256), hidden=512),
+    "simple-plain": partial(simple, widths=(32, 64, 128), hidden=256, batchnorm=False),
     "cnn": partial(cnn, batchnorm=False),
     "cnn-bn": partial(cnn, batchnorm=True),
     "mlp-1000-800-200": partial(mlp, widths=(1000, 800, 200)),
@@ -34,6 +37,9 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "resnet-164": partial(resnet, block=Bottleneck, blocks=18),
     "preresnet-110": partial(preresnet, block=PreBasicBlock, blocks=18),
     "preresnet-164": partial(preresnet, block=PreBottleneck, blocks=18),
+    "wrn-16-1": partial(wide_resnet, blocks=2, widening=1),
+    "wrn-16-2": partial(wide_resnet, blocks=2, widening=2),
+    "wrn-16-4": partial(wide_resnet, blocks=2, widening=4),
     "wrn-16-8": partial(wide_resnet, blocks=2, widening=8),
     "wrn-20-10": partial(wide_resnet, blocks=3, widening=10),
     "wrn-28-10": partial(wide_resnet, blocks=4, widening=10),
@@ -61,8 +67,8 @@ def check_network(name: str, dropout: float = 0.0) -> None:
     >>> check_network("resnet-20", dropout=0.3)
     Traceback (most recent call last):
         ...
-    dropact.experiments.errors.ConfigError: dropout: got 0.3 for 'resnet-20', accepted: 0; above it only for wrn-16-8, \
-wrn-20-10, wrn-28-10, densenet-bc-100-12, densenet-bc-190-40
+    dropact.experiments.errors.ConfigError: dropout: got 0.3 for 'resnet-20', accepted: 0; above it only for wrn-16-1, \
+wrn-16-2, wrn-16-4, wrn-16-8, wrn-20-10, wrn-28-10, densenet-bc-100-12, densenet-bc-190-40
 
     Raises:
         ConfigError: one of the two.

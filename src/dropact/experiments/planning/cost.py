@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from dropact.experiments.batches import Batches, part_of
+from dropact.experiments.batches import Batches, check_train_images, part_of
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.data.archive import ARCHIVES, VALIDATION_SHARE
@@ -41,6 +41,8 @@ _INDIFFERENT: dict[str, Any] = {
     "lr": 1e-4,  # so small that noise for labels cannot make the weights overflow, which would change the time
     "lr_factor": 0.1,
     "full_epochs": None,
+    "train_images": None,
+    "evaluate_every": 1,
 }
 
 
@@ -66,11 +68,17 @@ class Size:
         return cls(archive.train - validation, validation, archive.test, archive.image_shape, archive.num_classes)
 
     def trained_on(self, config: RunConfig) -> int:
-        """Images of an epoch."""
-        return self.train + (self.validation if config.train_on == "train+validation" else 0)
+        """Images of an epoch.
+
+        Raises:
+            ConfigError: `config` asks for more than there are.
+        """
+        available = self.train + (self.validation if config.train_on == "train+validation" else 0)
+        check_train_images(config, available)
+        return available if config.train_images is None else config.train_images
 
     def evaluated(self, config: RunConfig) -> int:
-        """Images evaluated after each epoch."""
+        """Images evaluated after an epoch that is."""
         return self.test + (self.validation if config.train_on == "train" else 0)
 
 
@@ -101,9 +109,10 @@ class Cost:
         steps = -(-images // config.batch_size)
         # An epoch is cut into equal steps, so that they are a little smaller than the batch size says.
         step = self.step_seconds * images / (steps * config.batch_size)
-        epoch = steps * step + size.evaluated(config) * self.image_seconds
-        end = images + (images + size.test if config.recalibrated else 0)
-        return config.epochs * epoch + end * self.image_seconds
+        evaluations = sum(config.evaluates(epoch) for epoch in range(1, config.epochs + 1))
+        evaluated = evaluations * size.evaluated(config) + images
+        evaluated += images + size.test if config.recalibrated else 0
+        return config.epochs * steps * step + evaluated * self.image_seconds
 
 
 def kind_of(config: RunConfig) -> str:

@@ -6,6 +6,7 @@ from dropact.experiments.errors import ConfigError
 from dropact.experiments.recipes.depth_budget import depth_budget, depth_budget_small, depth_profiles
 from dropact.experiments.recipes.depth_figure import depth_figure
 from dropact.experiments.recipes.depth_table import depth_table
+from dropact.experiments.recipes.few_images import capacity, data_rate, data_rate_cifar100, harmony, length
 from dropact.experiments.recipes.figure2 import figure2, figure2_augmented
 from dropact.experiments.recipes.figure4 import figure4
 from dropact.experiments.recipes.figure6 import figure6, figure6_small
@@ -40,6 +41,11 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "depth-budget": depth_budget,
     "depth-budget-small": depth_budget_small,
     "depth-profiles": depth_profiles,
+    "data-rate": data_rate,
+    "data-rate-cifar100": data_rate_cifar100,
+    "capacity": capacity,
+    "length": length,
+    "harmony": harmony,
 }
 
 
