@@ -11,9 +11,8 @@ Contestants take turns in one process (see README.md here). A turn is a few unti
   On a GPU with TF32, 8 workers, pinned memory and cuDNN choosing the fastest algorithm. It adds up `loss.item()`, as
   torch's tutorials do, and so waits for the device at every step; ours waits at the end of a turn (in a run it looks
   at its losses every 20 steps).
-* ours: the training engine, eager, with BatchNorm fused (`dropact.fuse_`, on a CPU) and compiled: batches from bytes in
-  memory, bfloat16 autocast, channels_last. On a GPU also compiled into CUDA graphs; cuDNN keeps to algorithms that
-  repeat their bits, as in every run of the engine.
+* ours: the training engine, eager and compiled: batches from bytes in memory, bfloat16 autocast, channels_last. On a
+  GPU also compiled into CUDA graphs; cuDNN keeps to algorithms that repeat their bits, as in every run of the engine.
 * no pipeline: the same engine and network on normalised floats that lie ready in memory.
 """
 
@@ -42,7 +41,6 @@ from dropact.experiments.data import Dataset
 from dropact.experiments.files import write_text
 from dropact.experiments.hardware import checked_device
 from dropact.experiments.trainer import Trainer
-from dropact.kernels import cpu
 
 FORMAT = "dropact throughput 1"
 BATCH = 128
@@ -59,11 +57,10 @@ NETWORKS = {
 }
 MODES = {  # fields of the config
     "eager": {},
-    "fused": {"fused": True},
     "compiled": {"compiled": True},
     "CUDA graphs": {"compiled": CUDA_GRAPHS},
 }
-ONLY_ON = {"fused": "cpu", "CUDA graphs": "cuda"}
+ONLY_ON = {"CUDA graphs": "cuda"}
 TARGETS = {"resnet-164": 4.0, "wrn-28-10": 3.0}  # times the usual recipe's rate, on a GPU, by the fastest mode
 
 
@@ -286,9 +283,6 @@ def main(argv: list[str]) -> None:
     rows = summary(seconds, args.steps)
     # The usual recipe's own workers count as this process's only once they have ended, which they have by now.
     doubts = [*about.pop("noise"), *noise(watch.others, spread(seconds["usual"]))]
-    gradient = "C" if device.type == "cpu" and cpu.has_weights_gradient() else "torch"
-    if "fused" in modes:
-        print(f"gradients of convolution weights, fused: {gradient}")
     print(f"{'':22} images/s  × usual                    × no pipeline")
     for row in rows:
         print(line(row))
@@ -309,7 +303,6 @@ def main(argv: list[str]) -> None:
             "batch": BATCH,
             "steps_per_turn": args.steps,
             "rounds": args.rounds,
-            "weights_gradient": gradient,
             "rows": rows,
         }
         record |= {"target": target} if target else {}

@@ -10,7 +10,7 @@ from makers import ENVIRONMENT, config, make_run, snapshot, tiny_data
 from refusals import refused
 
 from dropact.cli import main
-from dropact.experiments import grid, hardware
+from dropact.experiments import grid
 from dropact.experiments.errors import DivergedError, TrainingError
 from dropact.experiments.watch import Watcher
 
@@ -79,7 +79,6 @@ def test_arguments(tmp_path, capsys, monkeypatch, words, needles):
         (["--network", "mlp-800-800", "--recalibrated"], "no BatchNorm"),
         (["--microbatches", "7", "--batch-size", "7"], "at most 6, the smallest batch"),
         (["--microbatches", "2", "--sync-batchnorm"], "a rank on a CUDA device"),
-        (["--fused", "--memory-format", "channels_last"], "fused: got True on cpu"),
         (["--method", "stochastic-depth"], "drops residual branches"),
         (["--method", "hidden-dropout", "--network", "resnet-20"], "fully connected layers after the first"),
     ],
@@ -87,7 +86,6 @@ def test_arguments(tmp_path, capsys, monkeypatch, words, needles):
 def test_what_only_the_network_or_the_machine_shows_is_refused_before_anything_is_written(
     tmp_path, capsys, monkeypatch, verb, words, needle
 ):
-    monkeypatch.setattr(hardware, "backend", lambda device: "torch")
     if verb[0] == "compare" and words[0] == "--method":  # the runs in front of it would be trained first
         words = ["--methods", f"baseline,{words[1]}", *words[2:]]
     out = tmp_path / "out"

@@ -78,7 +78,6 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(tmp_path, fields, stops):
     "fields",
     [
         {"compiled": True, "method": "drop-activation", "precision": "bfloat16", "memory_format": "channels_last"},
-        {"fused": True, "method": "drop-activation", "precision": "bfloat16", "memory_format": "channels_last"},
         {"method": "autoaugment+cutout", "augmentation": "crop+flip", "network": "simple"},
     ],
 )

@@ -15,7 +15,6 @@ _OTHERS = (
     "precision",
     "memory_format",
     "compiled",
-    "fused",
     "tensorboard",
     "dry_run",
     "on",

@@ -9,7 +9,7 @@ from typing import Any
 from dropact.cli.parser import UsageError, duration, place
 
 CHECKPOINTS = 300.0  # seconds
-PACE = ("precision", "memory_format", "compiled", "fused")  # fields that are left to the machine where nobody says them
+PACE = ("precision", "memory_format", "compiled")  # fields that are left to the machine where nobody says them
 NEEDED = ("matplotlib", "numpy", "rich", "scipy", "sklearn")
 # argument: (entry of METHODS, its option, type, help)
 METHOD_OPTIONS: Mapping[str, tuple[str, str, Callable[[str], float], str]] = {
@@ -66,7 +66,6 @@ SETTING_OPTIONS = (
     "microbatches",
     "shared_masks",
     "sync_batchnorm",
-    "fused",
     "recalibrated",
 )
 
@@ -84,11 +83,6 @@ def add_pace_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", help="float32 or bfloat16 (default: what the device is fast at)")
     parser.add_argument("--memory-format", help="contiguous or channels_last (default: what the device is fast at)")
     parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, help="train through torch.compile")
-    parser.add_argument(
-        "--fused",
-        action=argparse.BooleanOptionalAction,
-        help="faster BatchNorm and gradients of convolutions: eager, on a CPU, channels_last (default: no)",
-    )
     parser.add_argument(
         "--cuda-graphs",
         dest="compiled",

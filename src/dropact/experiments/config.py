@@ -72,9 +72,8 @@ class RunConfig:
         compiled: whether training steps run through `torch.compile`. It changes rounding, hence the run.
             "reduce-overhead" has them replayed as CUDA graphs, which spares a deep thin network the host's time for
             each of its operators; on CUDA only, and with 1 microbatch, as a replay overwrites the last one's gradient.
-        fused: whether each BatchNorm computes in one pass with the sum and the activation behind it, and 3×3
-            convolutions have a kernel for the gradient of their weights (`dropact.fuse_`): eager code on a CPU, with
-            channels_last. It changes rounding, hence the run.
+        fused: of records alone: whether BatchNorm was computed in one pass with what followed it, which revisions up to
+            e114d16 could. Reports read such runs; to train one is refused.
         normalisation: of the images, per channel: "standardise" (mean 0, variance 1 over the training images) or
             "scale" (to [0, 1]).
         dropout: rate of the dropout that wide ResNets and DenseNets have inside their blocks, part of the network and
@@ -165,11 +164,6 @@ class RunConfig:
         if self.compiled == CUDA_GRAPHS and self.microbatches > 1:
             raise ConfigError(
                 f"compiled: got {CUDA_GRAPHS!r} with {self.microbatches} microbatches, accepted: true or false, or 1"
-            )
-        if self.fused and (self.compiled or self.memory_format != "channels_last"):
-            raise ConfigError(
-                f"fused: got True with memory_format {self.memory_format!r} and compiled {self.compiled!r}, accepted: "
-                "'channels_last' and False, or fused False"
             )
         if self.recalibrated and self.microbatches > 1:
             raise ConfigError(f"recalibrated: got True with {self.microbatches} microbatches, accepted: 1 microbatch")

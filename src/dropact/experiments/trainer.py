@@ -29,7 +29,6 @@ from dropact.experiments.ranks import ALONE, Ranks
 from dropact.experiments.schedule import learning_rate
 from dropact.experiments.seeds import derived_seed
 from dropact.experiments.watch import Metrics
-from dropact.surgery import fuse_
 
 RECORDED_EVERY = 100  # steps between two looks at the variance shift: two forward passes, under 1 % of the time
 SAMPLED = 256  # training images for methods that look at some before the first step
@@ -116,8 +115,6 @@ class Trainer:
         if config.sync_batchnorm:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.network: nn.Module = network.to(device, memory_format=MEMORY_FORMATS[config.memory_format])  # type: ignore[call-overload]
-        if config.fused:
-            fuse_(self.network)
         self._model: nn.Module = self.network
         self._unsynced: Callable[[], AbstractContextManager[object]] = nullcontext  # gradients stay on this rank
         if ranks.count > 1:

@@ -1,6 +1,6 @@
 """The fused operations, served by the best backend for the tensor at hand."""
 
-from dropact.kernels._dispatch import backend, forward_mode, ordinary, transformed
+from dropact.kernels._dispatch import backend, forward_mode, transformed
 from dropact.kernels.accelerated import accelerated_backward
 from dropact.kernels.choose import choose
 from dropact.kernels.drop_relu import drop_relu
@@ -19,7 +19,6 @@ __all__ = [
     "logistic",
     "masked_relu",
     "one_sided",
-    "ordinary",
     "randomized_relu",
     "relu_or_silu",
     "slope_of",

@@ -147,37 +147,6 @@ INLINE uint16_t to_f16(float f)
 enum { F16, BF16, F32, F64, DTYPES };
 enum { DROP, DROP_BACK, CHOOSE_FORWARD, CHOOSE_BACK, RRELU, RRELU_BACK, BITS, SLOPE_RELU, SLOPE_TANH, SLOPE_SIGMOID, SIDE, SILU, SILU_BACK, OPERATIONS };
 
-/* ---- BatchNorm, and what follows it, of a dense tensor whose channels lie innermost ---- */
-
-#define STRIP 256     /* elements that an innermost loop walks; divides a block */
-#define SEGMENT 65536 /* elements whose sums are kept apart, at least; whole blocks */
-
-enum { NORM_IDENTITY, NORM_RELU, NORM_DROP_RELU };
-enum { NORM_STATISTICS, NORM_FORWARD, NORM_GATHER, NORM_PASS, NORM_PASSES };
-
-typedef struct {
-    const void *x, *added, *grad, *y;
-    void *out, *out2;
-    int64_t count, channels, segment;
-    const float *a, *b, *c; /* of each channel, repeated to channels + STRIP */
-    float *sums;            /* two for each lane of each segment */
-    int activation;
-    uint64_t seed;
-    double p;
-} Norm;
-typedef void (*NormLoop)(const Norm *, int64_t, int64_t); /* over segments where it sums, else over blocks */
-typedef struct {
-    NormLoop loop;
-    const Norm *norm;
-    int64_t units;
-} NormShare;
-
-INLINE int64_t segment_end(const Norm *norm, int64_t segment)
-{
-    const int64_t end = (segment + 1) * norm->segment;
-    return end < norm->count ? end : norm->count;
-}
-
 #define LOG2_E 1.44269504f
 #define ROOT_LOG2_E 1.20112241f
 
@@ -255,9 +224,6 @@ static PyObject *use_threads_of(PyObject *self, PyObject *path)
     return PyBool_FromLong(gomp_parallel != NULL);
 }
 
-#include "_cpu_batch_norm.h"
-#include "_cpu_convolution.h"
-
 /* ---- the Python side: run(operation, dtype, count, a, b, out, out2, seed, p, q, r), all pointers as integers ---- */
 
 static const Loop (*loops)[DTYPES] = LOOPS_baseline;
@@ -270,28 +236,21 @@ static PyObject *use_instructions(PyObject *self, PyObject *name)
         return NULL;
     const char *wanted = PyBytes_AsString(bytes), *used = NULL;
     const int best = !strcmp(wanted, "best");
-    weights_available = WEIGHTS_NONE;
 #ifdef X86_64
     __builtin_cpu_init();
     if ((best || !strcmp(wanted, "avx512")) && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        loops = LOOPS_avx512, norm_loops = NORM_LOOPS_avx512, used = "avx512";
-#ifdef HAVE_WEIGHTS
-    weights_available = used ? weights_found() : WEIGHTS_NONE;
-#endif
+        loops = LOOPS_avx512, used = "avx512";
     if (!used && (best || !strcmp(wanted, "avx2")) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        loops = LOOPS_avx2, norm_loops = NORM_LOOPS_avx2, used = "avx2";
+        loops = LOOPS_avx2, used = "avx2";
 #endif
     if (!used && (best || !strcmp(wanted, "baseline")))
-        loops = LOOPS_baseline, norm_loops = NORM_LOOPS_baseline, used = "baseline";
+        loops = LOOPS_baseline, used = "baseline";
     PyObject *result = used ? PyUnicode_FromString(used)
                             : PyErr_Format(PyExc_ValueError, "this processor or build has no %s", wanted);
     Py_DECREF(bytes);
     return result;
 }
-
-/* has_weights_gradient() -> 0: not with the set in use, 1: yes, but oneDNN's is faster here, 2: yes */
-static PyObject *has_weights_gradient(PyObject *self, PyObject *unused) { return PyLong_FromLong(weights_available); }
 
 static PyObject *run_py(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -322,11 +281,6 @@ static PyObject *run_py(PyObject *self, PyObject *const *args, Py_ssize_t n)
 
 static PyMethodDef METHODS[] = {
     {"run", (PyCFunction)(void (*)(void))run_py, METH_FASTCALL, NULL},
-    {"batch_norm_statistics", (PyCFunction)(void (*)(void))batch_norm_statistics, METH_FASTCALL, NULL},
-    {"batch_norm_forward", (PyCFunction)(void (*)(void))batch_norm_forward, METH_FASTCALL, NULL},
-    {"batch_norm_backward", (PyCFunction)(void (*)(void))batch_norm_backward, METH_FASTCALL, NULL},
-    {"weights_gradient", (PyCFunction)(void (*)(void))weights_gradient, METH_FASTCALL, NULL},
-    {"has_weights_gradient", has_weights_gradient, METH_NOARGS, NULL},
     {"use_instructions", use_instructions, METH_O, NULL},
     {"use_threads_of", use_threads_of, METH_O, NULL},
     {NULL, NULL, 0, NULL},

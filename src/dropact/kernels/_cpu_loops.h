@@ -153,7 +153,6 @@ TARGET static void ISA(bits_w32)(const Job *job, int64_t begin, int64_t end)
 }
 
 #include "_cpu_exponential_loops.h"
-#include "_cpu_batch_norm_loops.h"
 
 static const Loop ISA(LOOPS)[OPERATIONS][DTYPES] = {
     [DROP] = {ISA(drop_relu_f16), ISA(drop_relu_bf16), ISA(drop_relu_f32), ISA(drop_relu_f64)},

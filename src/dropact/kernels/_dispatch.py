@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
-from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from dropact import _random
 from dropact.kernels import cpu
@@ -95,24 +94,6 @@ def _without_values(x: Tensor) -> bool:
     """Whether the values are not what its memory holds, if it has any: to be negated, zeros that were never written, or
     many gradients at once under ``is_grads_batched``. Autograd hands over all of these."""
     return x.is_neg() or x._is_zerotensor() or _is_legacy_batchedtensor(x)
-
-
-def ordinary(x: Tensor) -> Tensor:
-    """``x``, for an operation that keeps it for backward; of a tensor that waits (see deferred.py), one with values."""
-    if has_torch_function_unary(x):
-        return handle_torch_function(ordinary, (x,), x)
-    return x
-
-
-def eager_on_cpu(x: Tensor) -> bool:
-    """Whether ``x`` is an ordinary CPU tensor, and nobody compiles, traces or transforms what is done with it."""
-    return (
-        not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # it would see constants
-        and not transformed()
-        and plain(x)
-        and x.device.type == "cpu"
-    )
 
 
 def has_exponential(served: ModuleType, x: Tensor) -> bool:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from dropact._random import last_below, random_bits_like
 from dropact.kernels import reference
@@ -21,8 +20,6 @@ from dropact.kernels._dispatch import Operator, backend_for, in_place_serves, la
 
 def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, inplace: bool = False) -> Tensor:
     """``x`` where positive or dropped, else 0; see :func:`dropact.kernels.reference.drop_relu`."""
-    if has_torch_function_unary(x):  # a tensor of another kind, which may know better: see deferred.py
-        return handle_torch_function(drop_relu, (x,), x, seed, drop_prob, inplace)
     if transformed():
         y = reference.drop_relu(x, seed, drop_prob)
     elif inplace and in_place_serves(x):

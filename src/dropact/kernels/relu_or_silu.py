@@ -20,7 +20,6 @@ from dropact.kernels._dispatch import (
     has_exponential,
     laid_out,
     on_device,
-    ordinary,
     transformed,
 )
 
@@ -31,7 +30,7 @@ def relu_or_silu(x: Tensor, seed: Tensor, prob: float | Tensor, inplace: bool = 
     if transformed():
         y = reference.relu_or_silu(x, seed, prob)
     else:
-        y = forward_op(x.clone() if inplace else ordinary(x), seed, on_device(prob, x))
+        y = forward_op(x.clone() if inplace else x, seed, on_device(prob, x))
     return x.copy_(y) if inplace else y
 
 

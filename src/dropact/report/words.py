@@ -184,7 +184,7 @@ def setting_sentence(setting: Mapping[str, Any], seeds: Sequence[int]) -> str:
         ),
         f"{setting['precision']}{', compiled' if setting['compiled'] else ''}"
         f"{' into CUDA graphs' if isinstance(setting['compiled'], str) else ''}"
-        f"{', with fuse_' if setting.get('fused') else ''}",
+        f"{', with fused BatchNorm' if setting.get('fused') else ''}",
     ]
     return f"{', '.join(filter(None, parts))}; seeds {seed_ranges(seeds)}."
 

@@ -4,7 +4,6 @@ from dropact.surgery.convert import convert_
 from dropact.surgery.coverage import CallSite, Coverage, coverage
 from dropact.surgery.depth import add_stochastic_depth_
 from dropact.surgery.fold import fold_
-from dropact.surgery.fuse import fuse_
 from dropact.surgery.receipt import Change, Receipt, Skip
 
 __all__ = [
@@ -17,5 +16,4 @@ __all__ = [
     "convert_",
     "coverage",
     "fold_",
-    "fuse_",
 ]

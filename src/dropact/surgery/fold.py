@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import cast
 
 from torch import nn
 
 from dropact.methods import ResidualSum, StochasticDepth
 from dropact.methods._activation import Method, is_method
-from dropact.surgery._fused import stock_class
 from dropact.surgery._refuse import refuse_wrapped
 from dropact.surgery._rewrite import rewriting_of
 from dropact.surgery._steps import Child, Class, Step
@@ -28,8 +26,8 @@ def fold_(model: nn.Module) -> Receipt:
 
     Drop-Activation of ReLU becomes ``nn.LeakyReLU(drop_prob)``, RReLU ``nn.LeakyReLU((lower + upper) / 2)``;
     Drop-Activation of another activation and AID become a ``torch.fx.GraphModule`` of stock operations, StochA a ReLU;
-    GAAF and surrogate gradients become the activation itself, a BatchNorm of ``fuse_`` torch's own, ``StochasticDepth``
-    a ``torch.fx.GraphModule`` around its branch, which it always adds. The folded model's output is that of the model
+    GAAF and surrogate gradients become the activation itself, ``StochasticDepth`` a ``torch.fx.GraphModule`` around its
+    branch, which it always adds. The folded model's output is that of the model
     in eval mode, in train mode as well (BatchNorm and Dropout aside, which keep their own).
 
     Where ``convert_`` made several layers of one module and they are still equal, they become one again; where
@@ -68,9 +66,6 @@ def fold_(model: nn.Module) -> Receipt:
             steps.append(Child(name, leaf, child, None if leaf in gone else after, like=child))
         if base is not None:
             steps.append(Class(name, type(owner), base))
-        if (stock := stock_class(owner)) is not None:
-            changes.append(Change(name, copy.copy(owner), owner))
-            steps.append(Class(name, type(owner), stock))
     receipt = Receipt(model, tuple(changes), (), tuple(steps))
     receipt.apply()
     return receipt
