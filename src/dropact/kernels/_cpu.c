@@ -6,9 +6,10 @@
  * on 64-bit Arm.
  *
  * Threads. A second OpenMP runtime in the process would fight torch's for the cores (measured at up to ten times the
- * time of the loop itself), so this file links none. It asks the dynamic linker for GOMP_parallel *as libtorch_cpu
+ * time of the loop itself), so this file links none. cpu.py asks the dynamic linker for GOMP_parallel *as libtorch_cpu
  * sees it*: libgomp, LLVM's and Intel's runtimes all export that symbol, and what is found is the very pool that
- * torch's own operators run on. Where there is none, the loops run on the calling thread.
+ * torch's own operators run on. Where there is none, the loops run on the calling thread. (Asked from here, the wheel
+ * would need the glibc that dlsym was built with, 2.34, where torch's needs 2.28.)
  */
 #define Py_LIMITED_API 0x030b0000
 #define PY_SSIZE_T_CLEAN
@@ -18,15 +19,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__linux__) || defined(__APPLE__)
-#include <dlfcn.h>
-#define HAVE_DLSYM 1
-#endif
-
 #if defined(__x86_64__) && defined(__GNUC__) /* gcc and clang */
 #define X86_64 1
 #endif
+#ifdef _MSC_VER
+#define INLINE static __forceinline
+#else
 #define INLINE static inline __attribute__((always_inline))
+#endif
 
 /* ---- bits: the same lines as _random.py ---- */
 
@@ -203,25 +203,23 @@ static void run(Job *job)
         job->loop(job, 0, (job->count + BLOCK - 1) / BLOCK);
 }
 
-/* use_threads_of(path of libtorch_cpu) -> whether its OpenMP runtime was found */
-static PyObject *use_threads_of(PyObject *self, PyObject *path)
+/* use_threads(omp_get_max_threads, omp_get_thread_num, omp_get_num_threads, omp_in_parallel, GOMP_parallel) as torch
+ * sees them, addresses as integers */
+static PyObject *use_threads(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-#ifdef HAVE_DLSYM
-    PyObject *bytes = PyUnicode_EncodeFSDefault(path);
-    if (!bytes)
+    if (n != 5)
+        return PyErr_Format(PyExc_TypeError, "use_threads takes 5 arguments, got %zd", n);
+    void *found[5];
+    for (int i = 0; i < 5; i++)
+        found[i] = PyLong_AsVoidPtr(args[i]);
+    if (PyErr_Occurred())
         return NULL;
-    void *torch = dlopen(PyBytes_AsString(bytes), RTLD_LAZY | RTLD_NOLOAD);
-    Py_DECREF(bytes);
-    if (torch) {
-        *(void **)&omp_max_threads = dlsym(torch, "omp_get_max_threads");
-        *(void **)&omp_thread = dlsym(torch, "omp_get_thread_num");
-        *(void **)&omp_threads = dlsym(torch, "omp_get_num_threads");
-        *(void **)&omp_inside = dlsym(torch, "omp_in_parallel");
-        if (omp_max_threads && omp_thread && omp_threads && omp_inside)
-            *(void **)&gomp_parallel = dlsym(torch, "GOMP_parallel");
-    }
-#endif
-    return PyBool_FromLong(gomp_parallel != NULL);
+    *(void **)&omp_max_threads = found[0];
+    *(void **)&omp_thread = found[1];
+    *(void **)&omp_threads = found[2];
+    *(void **)&omp_inside = found[3];
+    *(void **)&gomp_parallel = found[4];
+    Py_RETURN_NONE;
 }
 
 /* ---- the Python side: run(operation, dtype, count, a, b, out, out2, seed, p, q, r), all pointers as integers ---- */
@@ -282,7 +280,7 @@ static PyObject *run_py(PyObject *self, PyObject *const *args, Py_ssize_t n)
 static PyMethodDef METHODS[] = {
     {"run", (PyCFunction)(void (*)(void))run_py, METH_FASTCALL, NULL},
     {"use_instructions", use_instructions, METH_O, NULL},
-    {"use_threads_of", use_threads_of, METH_O, NULL},
+    {"use_threads", (PyCFunction)(void (*)(void))use_threads, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 

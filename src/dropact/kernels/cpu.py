@@ -5,6 +5,8 @@ Every function writes into ``out``; all tensors of a call are dense and share on
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import os
 from typing import Any
@@ -16,6 +18,7 @@ from torch import Tensor
 _DROP, _DROP_BACK, _CHOOSE, _CHOOSE_BACK, _RRELU, _RRELU_BACK, _BITS = range(7)
 _SLOPES = {"relu": 7, "tanh": 8, "sigmoid": 9}
 _SIDE, _SILU, _SILU_BACK = range(10, 13)
+_OPENMP = ("omp_get_max_threads", "omp_get_thread_num", "omp_get_num_threads", "omp_in_parallel", "GOMP_parallel")
 _CODES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 
 
@@ -26,11 +29,12 @@ def load() -> tuple[Any, str]:
     except ImportError as error:
         return None, str(error)
     instructions = module.use_instructions("best")
-    # torch's OpenMP pool as its main library sees it: see _cpu.c
-    folder = os.path.join(os.path.dirname(torch.__file__), "lib")
-    names = ("libtorch_cpu.so", "libtorch_cpu.dylib")
-    threads = any(module.use_threads_of(os.path.join(folder, name)) for name in names)
-    return module, f"C, {instructions}, {'the OpenMP threads of torch' if threads else 'one thread'}"
+    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):  # torch's OpenMP pool as this library sees it: see _cpu.c
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(os.path.join(os.path.dirname(torch.__file__), "lib", name))
+            module.use_threads(*(ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value for symbol in _OPENMP))
+            return module, f"C, {instructions}, the OpenMP threads of torch"
+    return module, f"C, {instructions}, one thread"
 
 
 extension, description = load()
