@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-gpu docs lint format setup clean
+.PHONY: demo test test-slow test-gpu sanitize cross-bits docs lint format dist release setup clean
 
 setup: $(READY)
 
@@ -23,7 +23,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-test: lint
+test: lint ## .ci/run installs Chromium first, for the tests of the pages
 	$(BIN)/pytest -m "not slow"
 
 test-slow: $(READY) ## statistical suites, minutes to an hour
@@ -32,6 +32,12 @@ test-slow: $(READY) ## statistical suites, minutes to an hour
 test-gpu: $(READY) ## what only a GPU can show; docs/gpu.md has the measurements
 	$(BIN)/pytest tests/gpu
 
+sanitize: $(READY) ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer; needs gcc
+	PYTHON=$(BIN)/python scripts/sanitize.sh
+
+cross-bits: $(READY) ## the kernels' bits on 64-bit Arm and older x86, under qemu-user; says what apt packages it needs
+	PYTHON=$(BIN)/python scripts/cross_bits.sh
+
 docs: $(READY) ## the documentation site, into build/site; needs no network once set up
 	$(BIN)/python scripts/build_docs.py
 
@@ -39,5 +45,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+dist: ## sdist and wheel into dist/, checked, and installed into an empty environment
+	PYTHON=$(PYTHON) scripts/dist.sh
+
+release: ## make release VERSION=0.2.0: everything is checked, then the commit is tagged; CONTRIBUTING.md
+	PYTHON=$(PYTHON) scripts/release.sh "$(VERSION)"
+
 clean:
-	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

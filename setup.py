@@ -13,7 +13,15 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 # No contraction to FMA: values equal the torch definition's bit by bit. cl contracts nothing unless asked to.
-GCC_AND_CLANG = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-D_GNU_SOURCE", "-g0"]
+GCC_AND_CLANG = [
+    "-O3",
+    "-std=c11",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-D_GNU_SOURCE",
+    "-g0",
+]
 MSVC = ["/O2", "/std:c11", "/fp:precise"]
 
 
@@ -30,19 +38,20 @@ class BuildKernels(build_ext):
         super().build_extension(ext)
 
 
-def readme() -> str:
-    """README.md with the repository's address before its relative links; where none is given they become words."""
+def readme(repository: str | None) -> str:
+    """README.md with the repository's address before its relative links; where there is none they become words."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
     relative = r"\[([^\]]*)\]\((?![a-z]+:)([^)#]*)(#[^)]*)?\)"
-    if "Repository" not in urls:
+    if repository is None:
         return re.sub("!?" + relative, r"\1", text)
-    text = re.sub("!" + relative, rf"![\1]({urls['Repository']}/raw/HEAD/\2)", text)
-    return re.sub(relative, rf"[\1]({urls['Repository']}/blob/HEAD/\2\3)", text)
+    text = re.sub("!" + relative, rf"![\1]({repository}/raw/HEAD/\2)", text)
+    return re.sub(relative, rf"[\1]({repository}/blob/HEAD/\2\3)", text)
 
 
+with (ROOT / "pyproject.toml").open("rb") as file:
+    urls = tomllib.load(file)["project"]["urls"]
 setup(
-    long_description=readme(),
+    long_description=readme(urls.get("Repository")),
     long_description_content_type="text/markdown",
     cmdclass={"build_ext": BuildKernels},
     ext_modules=[

@@ -63,7 +63,9 @@ def backend_for(x: Tensor) -> ModuleType | None:
         if kind == "cuda":
             why = "Triton cannot be imported"
         elif cpu.extension is None:
-            why = f"the C extension was not built: {cpu.description}; with a C compiler at hand, install dropact again"
+            # pip keeps the wheel that it built without a compiler, and would take it again
+            again = "pip install --force-reinstall --no-deps --no-cache-dir dropact"
+            why = f"the C extension was not built: {cpu.description}; with a C compiler at hand: {again}"
         else:
             why = f"there is none for {x.dtype}"
         warnings.warn(
