@@ -16,7 +16,7 @@ from dropact.methods import (
     StochasticDepth,
     SurrogateGradient,
 )
-from dropact.surgery import Coverage, Receipt, add_stochastic_depth_, convert_, coverage, fold_
+from dropact.surgery import Coverage, Receipt, add_stochastic_depth_, convert_, coverage, fold_, merge_
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,7 @@ __all__ = [
     "diagnostics",
     "fold_",
     "functional",
+    "merge_",
     "schedules",
     "theory",
 ]

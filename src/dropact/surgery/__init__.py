@@ -4,6 +4,7 @@ from dropact.surgery.convert import convert_
 from dropact.surgery.coverage import CallSite, Coverage, coverage
 from dropact.surgery.depth import add_stochastic_depth_
 from dropact.surgery.fold import fold_
+from dropact.surgery.merge import merge_
 from dropact.surgery.receipt import Change, Receipt, Skip
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "convert_",
     "coverage",
     "fold_",
+    "merge_",
 ]

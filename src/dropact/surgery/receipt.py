@@ -64,6 +64,7 @@ class Receipt:
     changes: tuple[Change, ...]
     skipped: tuple[Skip, ...] = ()
     steps: tuple[_steps.Step, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.changes)
@@ -104,4 +105,5 @@ class Receipt:
             lines.append(f"{len(self.skipped)} left as they are")
             rows = [[s.name, s.location, s.call or one_line(s.module), s.reason] for s in self.skipped]
             lines += table(["site", "called at", "what", "why"], rows)
+        lines += self.notes
         return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Products and sums of linear layers, and where a model has such."""
