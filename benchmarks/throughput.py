@@ -250,7 +250,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=10, help="timed steps per turn")
     parser.add_argument("--untimed", type=int, default=2, help="steps before them")
-    parser.add_argument("--no-compiled", action="store_true")
+    parser.add_argument("--modes", nargs="+", choices=tuple(MODES), help="of ours (default: all that the device has)")
     parser.add_argument("--threads", type=int, help="of torch (its own choice)")
     parser.add_argument("--json", type=Path, help="file for the record")
     args = parser.parse_args(argv)
@@ -260,9 +260,10 @@ def main(argv: list[str]) -> None:
     if args.device == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32; convolutions have it anyhow, and ours are in bfloat16
     about = environment(args.device, "python benchmarks/throughput.py " + " ".join(argv))
-    modes = [mode for mode in MODES if ONLY_ON.get(mode, args.device) == args.device]
-    if args.no_compiled:
-        modes = [mode for mode in modes if "compiled" not in MODES[mode]]
+    modes = args.modes or [mode for mode in MODES if ONLY_ON.get(mode, args.device) == args.device]
+    for mode in modes:
+        if ONLY_ON.get(mode, args.device) != args.device:
+            parser.error(f"--modes: got {mode!r} on {args.device}, which needs --device {ONLY_ON[mode]}")
     images = images_of(args.noise)
     data = whole_batches(images)
     most = (
@@ -275,39 +276,44 @@ def main(argv: list[str]) -> None:
         steps(2, 1)
     names = list(everyone)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    record: dict[str, object] = {
+        "format": FORMAT,
+        "environment": about,
+        "data": "noise" if args.noise else "cifar10",
+        "data_sha256": images.sha256,
+        "network": NETWORKS[args.network],
+        "batch": BATCH,
+        "steps_per_turn": args.steps,
+    }
+    found_before = about.pop("noise")
     with Watch() as watch:
         for number in range(args.rounds):
             for index in order(len(names), number):
                 seconds[names[index]].append(everyone[names[index]](args.untimed, args.steps))
             print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
-    rows = summary(seconds, args.steps)
+            rows = summary(seconds, args.steps)
+            record |= {"rounds": number + 1, "complete": number + 1 == args.rounds, "rows": rows}
+            record |= {"noise": [*found_before, *noise(None, spread(seconds["usual"]))]}
+            keep(args.json, record)  # what is cut off is kept
     # The usual recipe's own workers count as this process's only once they have ended, which they have by now.
-    doubts = [*about.pop("noise"), *noise(watch.others, spread(seconds["usual"]))]
+    record["noise"] = doubts = [*found_before, *noise(watch.others, spread(seconds["usual"]))]
     print(f"{'':22} images/s  × usual                    × no pipeline")
     for row in rows:
         print(line(row))
     target = verdict(args.network, rows) if args.device == "cuda" else None
     if target:
+        record["target"] = target
         word = "met" if target["met"] else "missed"
         print(f"target: ≥ {target['times_usual']:g} × usual: {word} by {target['name']} ({target['value']:.2f})")
     for doubt in doubts:
         print(f"NOISY: {doubt}")
-    if args.json:
-        record = {
-            "format": FORMAT,
-            "environment": about,
-            "noise": doubts,
-            "data": "noise" if args.noise else "cifar10",
-            "data_sha256": images.sha256,
-            "network": NETWORKS[args.network],
-            "batch": BATCH,
-            "steps_per_turn": args.steps,
-            "rounds": args.rounds,
-            "rows": rows,
-        }
-        record |= {"target": target} if target else {}
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        write_text(args.json, json.dumps(record, indent=1) + "\n")
+    keep(args.json, record)
+
+
+def keep(path: Path | None, record: dict[str, object]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

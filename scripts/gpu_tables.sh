@@ -6,8 +6,8 @@
 #   DEVICE=cpu MODE= scripts/gpu_tables.sh dry-run
 #
 # Runs stand in runs/gpu/ROW, or in INTO/ROW, PARALLEL (3) at a time on DEVICE (cuda), in MODE (--compiled). With OUT
-# set, a row is packed there at the end, in pieces of at most 15 MiB, the newest checkpoint of each run with it; the
-# pieces, put into FROM (runs/gpu/carried), are unpacked by the next call that has no such row yet. PYTHON, DROPACT_DATA: as gpu_session.sh.
+# set, a row is packed there at the end, in pieces of at most 15 MiB, the newest checkpoint of each run with it where
+# all stays below MOST MiB (60); the pieces, put into FROM (runs/gpu/carried), are unpacked by the next call that has no such row yet. PYTHON, DROPACT_DATA: as gpu_session.sh.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 python=${PYTHON:-python3}
@@ -17,6 +17,8 @@ mode=${MODE---compiled}
 into=${INTO:-runs/gpu}
 from=${FROM:-runs/gpu/carried}
 
+full_data="--methods baseline,drop-activation --epochs 6 --batch-size 125 --lr 0.1 --schedule one-cycle
+    --weight-decay 0.0005 --augmentation crop+flip --train-on train+validation"
 # row: verb and what it is asked for
 declare -A rows=(
     [table1-resnet-164]="reproduce table1 --row resnet-164 --seeds 3"
@@ -29,9 +31,12 @@ declare -A rows=(
         --methods baseline,rrelu,drop-activation --schedule step --milestones 60,120,160 --lr-factor 0.2 --lr 0.1
         --weight-decay 0.0005 --batch-size 128 --augmentation crop+flip --train-on train+validation"
     [depth-profiles]="reproduce depth-profiles --seeds 3"
+    # where it helps, at full data: the setting of data-rate and capacity, 2,400 steps of 125 images
+    [full-data-simple]="compare --dataset cifar10 --network simple --seeds 8 $full_data"
+    [full-data-wrn-16-4]="compare --dataset cifar10 --network wrn-16-4 --seeds 8 $full_data"
     [dry-run]="compare --dataset digits --methods baseline,drop-activation --seeds 2"
 )
-order=(table1-resnet-164 figure2 table5-resnet-18 table2-resnet-110 table2-preresnet-164 table1-wrn-28-10
+order=(full-data-simple full-data-wrn-16-4 table1-resnet-164 figure2 table5-resnet-18 table2-resnet-110 table2-preresnet-164 table1-wrn-28-10
     wrn-28-10-without-dropout depth-profiles)
 
 plan() {
@@ -61,6 +66,10 @@ pack() { # all but weights, locks and what a newer checkpoint has made needless
             leave+=(--exclude="$old")
         done < <(cd "$into" && ls "$1/runs/$run" | grep '\.checkpoint$' | sort | head -n -1 | sed "s|^|$1/runs/$run/|")
     done < <(ls "$into/$1/runs" 2>/dev/null)
+    if (($(tar -C "$into" "${leave[@]}" -cf - "$1" | wc -c) > ${MOST:-60} << 20)); then
+        echo "== $1: checkpoints left out, more than ${MOST:-60} MiB"
+        leave+=(--exclude='*.checkpoint')
+    fi
     tar -C "$into" "${leave[@]}" -cf - "$1" | split -b 15M - "$OUT/$1.tar."
 }
 

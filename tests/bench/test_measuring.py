@@ -61,18 +61,18 @@ def test_mask_arithmetic_is_drop_activation():
 )
 def test_every_site_of_the_step_has_the_activation_and_all_begin_alike(name, layer):
     torch.manual_seed(1)
-    network = _network(name, "cpu", "resnet-20")
+    network = _network(name, "cpu", "resnet-20", 32)
     assert network.training
     sites = [m for m in network.modules() if isinstance(m, (nn.ReLU, nn.RReLU, MaskArithmetic, DropActivation, layer))]
     assert [type(site) for site in sites] == [layer] * 19
-    plain = _network("relu", "cpu", "resnet-20").state_dict()
+    plain = _network("relu", "cpu", "resnet-20", 32).state_dict()
     assert all(torch.equal(value, plain[key]) for key, value in network.state_dict().items())
 
 
 def test_a_step_trains():
     from dropact.bench.step import _contestant
 
-    network = _network("drop_activation", "cpu", "resnet-20")
+    network = _network("drop_activation", "cpu", "resnet-20", 32)
     before = [p.clone() for p in network.parameters()]
     _contestant(network, torch.randn(4, 3, 32, 32), torch.arange(4), compiled=False)(lambda: None)
     assert all(not torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
@@ -151,20 +151,27 @@ ON_GPU = Plan(shapes=((2, 3),), dtypes=("float32",), batch=2, accelerator=True, 
 
 def test_a_gpus_plan_has_its_own_shapes_steps_and_targets():
     plan = Plan.usual("cuda")
-    assert [math.prod(shape) for shape in plan.shapes] == [2**26, 2**24, 2**20]
-    steps = [(case.what, case.mode) for case in plan.cases() if case.network]
+    assert [math.prod(shape) for shape in plan.shapes] == [2**26, 2**24]
+    steps = [(case.what, case.mode, case.shape[-1]) for case in plan.cases() if case.network]
     assert steps == [
-        ("ResNet-18 training step", "eager"),
-        ("ResNet-18 training step", "compiled"),
-        ("WRN-28-10 training step", "eager"),
+        (f"{network} training step", mode, side)
+        for network, side in (("ResNet-18", 32), ("ViT-small", 224))
+        for mode in ("eager", "compiled")
     ]
-    times = {"relu": 1.0, "copy": 0.8, "drop_activation": 1.1}
-    samples = {name: {"both": [value] * 3} for name, value in times.items()}
-    for dtype in ("float32", "bfloat16"):
-        found = verdicts("cuda", "drop_activation", "eager", dtype, plan.shapes[0], samples)
-        # five tensors in 1.1 where the copy moves four in 0.8
-        assert [(v.bound, round(v.value, 4), v.met) for v in found] == [(1.1, 1.1, True), (0.8, 0.9091, True)]
-    assert verdicts("cuda", "drop_activation", "eager", "float32", plan.shapes[1], samples) == []
+    times = {"relu": 1.0, "gelu": 2.0, "copy": 0.8, "drop_activation": 1.1, "drop_activation_gelu": 2.1}
+
+    def found(name, mode, shape, part, **samples):
+        samples = {name: {part: [value] * 3} for name, value in samples.items()}
+        found = verdicts("cuda", name, mode, "bfloat16", shape, samples)
+        return [(v.bound, round(v.value, 4), v.met) for v in found]
+
+    # five tensors in 1.1 where the copy moves four in 0.8
+    operation = (plan.shapes[0], "both")
+    assert found("drop_activation", "eager", *operation, **times) == [(1.05, 1.1, False), (0.85, 0.9091, True)]
+    assert found("drop_activation_gelu", "eager", *operation, **times) == [(1.05, 1.05, True), (0.85, 0.4762, False)]
+    assert found("drop_activation", "eager", plan.shapes[1], "both", **times) == []
+    assert found("drop_activation", "eager", (128, 3, 224, 224), "step", **times) == [(1.02, 1.1, False)]
+    assert found("drop_activation", "compiled", (128, 3, 32, 32), "step", **times) == [(1.03, 1.1, False)]
 
 
 def test_the_copy_and_what_is_beside_it():
@@ -180,13 +187,17 @@ def test_the_copy_and_what_is_beside_it():
     assert "of the copy's" in words
 
 
-def test_the_most_memory_of_a_wide_step(monkeypatch):
-    monkeypatch.setattr("dropact.bench.plan.WIDE", "resnet-20")
+@pytest.mark.parametrize("network", ["resnet-18", "timm:vit_small_patch16_224"])
+def test_a_step_on_a_gpu_says_its_most_memory(monkeypatch, network):
+    pytest.importorskip("timm")
+    monkeypatch.setattr("dropact.bench.plan.STEP_NETWORKS", {"cpu": (network,)})
     monkeypatch.setattr("dropact.bench.plan.peak_bytes", lambda contestant, device, before: 3 * 2**20)
-    plan = dataclasses.replace(ON_GPU, operations=False, modes=(), effort=Effort(1, 5.0, 0, 1))
+    monkeypatch.setattr("dropact.bench.plan.STEP_CALLS_AHEAD", 1)
+    only, effort = ("drop_activation",), Effort(1, 5.0, 0, 1)
+    plan = dataclasses.replace(ON_GPU, operations=False, modes=("eager",), only=only, effort=effort)
     (case,) = plan.cases()
     table = measure(case, plan)
-    assert [row.name for row in table.rows] == ["relu", "mask_arithmetic", "drop_activation"]
+    assert [row.name for row in table.rows] == ["relu", "drop_activation"]
     assert "MiB" in shown(show_table, table)
 
 

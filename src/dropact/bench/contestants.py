@@ -83,6 +83,8 @@ CANDIDATES: Mapping[str, Candidate] = {
     "stocha": Candidate("stocha", stocha, lambda network: convert_(network, StochA())),
     "gelu": Candidate("F.gelu", F.gelu),
     "drop_activation_gelu": Candidate("drop_activation, gelu", lambda x: drop_activation(x, DROP_PROB, "gelu")),
+    "silu": Candidate("F.silu", F.silu),
+    "drop_activation_silu": Candidate("drop_activation, silu", lambda x: drop_activation(x, DROP_PROB, "silu")),
 }
 NAMES = tuple(CANDIDATES)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from dropact.bench.saved import allocated, kept_for_backward, peak_bytes
 from dropact.bench.step import STEP_PARTS, step_contestants
 from dropact.bench.targets import (
     LARGE,
-    MEBI_1,
     MEBI_16,
     MEBI_64,
     SMALL,
@@ -31,9 +31,9 @@ OPERATION = "operation"
 STEPS = {  # how tables call a step of each network
     "resnet-20": "ResNet-20 training step",
     "resnet-18": "ResNet-18 training step",
-    "wrn-28-10": "WRN-28-10 training step",
+    "timm:vit_small_patch16_224": "ViT-small training step",
 }
-WIDE, OF_WIDE = "wrn-28-10", ("drop_activation", "mask_arithmetic")  # for its memory; the others keep as much as these
+SIDES = {"timm:vit_small_patch16_224": 224}  # of the images, else 32
 STEP_CALLS_AHEAD = 10  # a host that has steps to ask for runs ahead of its GPU, as in training
 
 
@@ -77,12 +77,11 @@ class Plan:
         """What is measured on a device unless something else is asked for.
 
         >>> Plan.usual("cuda").dtypes
-        ('float32', 'bfloat16', 'float16')
+        ('float32', 'bfloat16')
         """
         if device == "cpu":
             return cls()
-        dtypes, shapes = ("float32", "bfloat16", "float16"), (MEBI_64, MEBI_16, MEBI_1)
-        return cls(device=device, dtypes=dtypes, shapes=shapes, accelerator=True)
+        return cls(device=device, shapes=(MEBI_64, MEBI_16), accelerator=True)
 
     def cases(self) -> list[Case]:
         """Every table, in the order they are shown. Only images (4 dimensions) have channels to put last."""
@@ -94,10 +93,9 @@ class Plan:
             for layout in (("contiguous", "channels_last") if len(shape) == 4 else ("contiguous",))
             if self.operations
         ]
-        networks = [(STEP_NETWORKS[self.device], mode) for mode in self.modes]
-        networks += [(WIDE, "eager")] * self.accelerator
-        for network, mode in networks * self.step:
-            shape = (self.batch, 3, 32, 32)
+        for network, mode in product(STEP_NETWORKS[self.device] * self.step, self.modes):
+            side = SIDES.get(network, 32)
+            shape = (self.batch, 3, side, side)
             found.append(Case(STEPS[network], mode, "bfloat16", shape, "channels_last", network))
         return found
 
@@ -117,12 +115,12 @@ def measure(case: Case, plan: Plan) -> Table:
     peaks: dict[str, int | None] = {}
     if case.network is not None:
         parts = STEP_PARTS
-        names = chosen(OF_WIDE if case.network == WIDE else plan.only, step=True)
+        names = chosen(plan.only, step=True)
         contestants: dict[str, Contestant] = {}
         left_out: dict[str, str] = {}
         for name in names:
             before = allocated(plan.device)
-            one = step_contestants([name], plan.device, plan.batch, case.network, compiled=compiled)
+            one = step_contestants([name], plan.device, case.shape, case.network, compiled=compiled)
             able, unable = _able(one)
             contestants |= able
             left_out |= unable
@@ -152,13 +150,12 @@ def measure(case: Case, plan: Plan) -> Table:
     baseline = samples[BASELINE]
     whole = list(parts)[-1]
     copied = samples[COPY][whole] if COPY in samples else None
-    held_to_targets = case.network in (None, STEP_NETWORKS[plan.device])
     rows = []
     for name, taken in samples.items():
         figures = {part: compare(seconds, baseline[part]) for part, seconds in taken.items()}
         held = kept_for_backward(operations[name], x) if operations else None
         asked = (plan.device, name, case.mode, case.dtype, case.shape)
-        found = verdicts(*asked, samples) if held_to_targets else []
+        found = verdicts(*asked, samples)
         found += kept_verdicts(name, case.mode, held) if held else []
         share = share_of_copy(taken[whole], copied) if copied and name != COPY else None
         label = CANDIDATES[name].label

@@ -15,27 +15,27 @@ STEP_PARTS = {"step": (0, 1)}
 
 
 def step_contestants(
-    names: Sequence[str], device: str, batch: int, network: str, *, compiled: bool
+    names: Sequence[str], device: str, shape: tuple[int, ...], network: str, *, compiled: bool
 ) -> dict[str, Contestant]:
     """One step each: gradients dropped, forward, loss, backward, update; same first weights and images for all.
 
-    >>> steps = step_contestants(["relu"], "cpu", batch=2, network="resnet-20", compiled=False)
+    >>> steps = step_contestants(["relu"], "cpu", (2, 3, 32, 32), network="resnet-20", compiled=False)
     >>> marks = []
     >>> steps["relu"](lambda: marks.append("mark"))
     >>> len(marks)
     2
     """
     generator = torch.Generator(device).manual_seed(0)
-    images = torch.randn(batch, 3, 32, 32, generator=generator, device=device)
+    images = torch.randn(shape, generator=generator, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (batch,), generator=generator, device=device)
-    return {name: _contestant(_network(name, device, network), images, labels, compiled) for name in names}
+    labels = torch.randint(10, shape[:1], generator=generator, device=device)
+    return {name: _contestant(_network(name, device, network, shape[-1]), images, labels, compiled) for name in names}
 
 
-def _network(name: str, device: str, network: str) -> nn.Module:
+def _network(name: str, device: str, network: str, side: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        built = build_network(network)
+        built = build_network(network, image_size=side)
     convert = CANDIDATES[name].convert
     if convert is None:
         raise ValueError(f"{name} has no training step")
