@@ -3,7 +3,7 @@
     DROPACT_DATA=FOLDER python scripts/gaaf_argument.py RUNS
 
 RUNS is the folder of `dropact reproduce gaaf-mnist --out RUNS`, weights included, which results/ does not keep. Writes
-argument.json and argument.md there:
+argument.json and argument.md into results/gaaf-argument:
 
 * gradient information: mean |dL / d net input| of each layer over every 20th step of the first 5 epochs, trained anew
   with the configs of the runs under the first two seeds. L is the mean loss of a batch of 128; whether the paper's
@@ -39,6 +39,7 @@ EPOCHS, EVERY, SEEDS = 5, 20, 2  # of the gradients
 IMAGES = 2000
 RADIUS = 0.5
 NETWORK = "mlp-tanh-256-256-256"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "gaaf-argument"
 ORDER = ("baseline", "hidden-dropout", "gaaf")
 PAPER = {"baseline": (1.07e-4, 1.40e-4, 9.35e-5), "hidden-dropout": (5.93e-4, 6.52e-4, 5.83e-4)}
 
@@ -149,8 +150,8 @@ def main() -> None:
         "gradients": {"epochs": EPOCHS, "every": EVERY, "seeds": SEEDS},
         "learning_rates": ordered,
     }
-    write_text(folder / "argument.json", json.dumps(found) + "\n")
-    write_text(folder / "argument.md", f"{page(found)}\n")
+    write_text(RESULTS / "argument.json", json.dumps(found) + "\n")
+    write_text(RESULTS / "argument.md", f"{page(found)}\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dropact.bench import FORMAT, Figure
+from dropact.experiments.packed import PACKED
 from dropact.report import Report, collect, figure6
 from dropact.report.figure3 import read_study
 from dropact.report.grids import Grid
@@ -89,7 +90,7 @@ def reports_in(root: Path) -> Reports:
     Raises:
         RecordError: records are damaged.
     """
-    return {runs.parent.name: collect(runs.parent) for runs in sorted((root / "results").glob("*/runs"))}
+    return {packed.parent.name: collect(packed.parent) for packed in sorted((root / "results").glob(f"*/{PACKED}"))}
 
 
 def study(name: str, report: Report, root: str) -> str:

@@ -47,7 +47,7 @@ from dropact.report.grids import Grid
 from dropact.report.text import markdown_list, markdown_table
 from dropact.report.words import mean_and_interval, mean_beside, probability, signed_interval
 
-ARGUMENT = "results/gaaf-mnist/argument.json"
+ARGUMENT = "results/gaaf-argument/argument.json"
 REGRESSION = "results/depth-regression/regression.json"
 DIFFERENCES = "results/differences/differences.json"
 BATTERY = "results/randomness/battery.json"

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from dropact.cli import bench, compare, inspect, plan, report, reproduce, train, verify, watch
+from dropact.cli import bench, compare, inspect, pack, plan, report, reproduce, train, verify, watch
 from dropact.cli.parser import Parser, UsageError
 
-VERBS: Sequence[ModuleType] = (compare, train, reproduce, plan, report, verify, watch, inspect, bench)
+VERBS: Sequence[ModuleType] = (compare, train, reproduce, plan, report, pack, verify, watch, inspect, bench)
 EXTRAS = ("matplotlib", "numpy", "ray", "rich", "scipy", "sklearn", "tensorboard", "torchvision")
 
 

@@ -41,14 +41,14 @@ def run(args: argparse.Namespace) -> None:
     require_extras(*["tensorboard"] * args.tensorboard)
     from rich.console import Console
 
-    from dropact.experiments.comparison import RUNS, check_run_folder
+    from dropact.experiments.comparison import check_run_folder
     from dropact.experiments.config import RunConfig
     from dropact.experiments.data import load_dataset
     from dropact.experiments.grid import finished_like
     from dropact.experiments.hardware import checked_device
     from dropact.experiments.preflight import check_data, check_runnable
     from dropact.experiments.ranks import joined, launched
-    from dropact.experiments.records import read_run
+    from dropact.experiments.records import RUNS, read_run
 
     options = method_options(args, [args.method])[args.method]
     if args.microbatches is None:

@@ -18,9 +18,9 @@ from dropact.experiments.errors import ConfigError, RecordError
 from dropact.experiments.files import PARTIAL, write_text
 from dropact.experiments.lock import held
 from dropact.experiments.methods import METHODS, complete_options, parts_of, rank
-from dropact.experiments.records import parse_object
+from dropact.experiments.packed import STUDY, read_study
+from dropact.experiments.records import RUNS, parse_object, read_text
 
-RUNS = "runs"
 LOCK = ".lock"
 VERBS = {"comparison.json": "compare", "reproduction.json": "reproduce"}  # what claims a folder, and what extends it
 
@@ -131,13 +131,13 @@ def read_claim(kind: type[C], folder: Path) -> C | None:
         RecordError: its file is damaged.
     """
     path = folder / kind.file
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    if path.exists():
+        values: Any = parse_object(read_text(path), path)
+    else:
+        path = folder / STUDY
+        values = read_study(folder).get(kind.file.removesuffix(".json"))
+    if values is None:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: damaged, cannot be read ({type(error).__name__})") from None
-    values = parse_object(text, path)
     try:
         return kind.from_values(values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # a ConfigError too
@@ -157,12 +157,6 @@ def check_folder(folder: Path) -> None:
         raise RecordError(f"{nearest}: a file, where a folder should be; choose another --out")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise RecordError(f"{folder}: cannot be written; choose another --out")
-
-
-def run_directories(folder: Path) -> list[Path]:
-    """What is in `folder`/runs, by name, but for what a file manager leaves there (.DS_Store)."""
-    runs = folder / RUNS
-    return sorted(path for path in runs.iterdir() if not path.name.startswith(".")) if runs.is_dir() else []
 
 
 def check_holds(folder: Path, name: str) -> None:
@@ -217,7 +211,7 @@ def check_run_folder(folder: Path) -> None:
     """
     check_folder(folder)
     for file, verb in VERBS.items():
-        if (folder / file).exists():
-            what = file.removesuffix(".json")
+        what = file.removesuffix(".json")
+        if (folder / file).exists() or what in read_study(folder):
             raise RecordError(f"{folder}: holds a {what}; extend it with `dropact {verb}`, or choose another --out")
     check_holds(folder, RUNS)

@@ -9,16 +9,18 @@ from typing import Any
 import torch
 
 from dropact.experiments.checkpoint import Checkpoints, CheckpointWarning, checkpoints_in, clear_checkpoints
-from dropact.experiments.comparison import RUNS, run_directories
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.engine import train
 from dropact.experiments.environment import describe
 from dropact.experiments.errors import ConfigError, DivergedError, TrainingError, UserError
 from dropact.experiments.lock import HeldError, held
+from dropact.experiments.packed import packed_runs, runs_in
 from dropact.experiments.ranks import ALONE, Ranks
 from dropact.experiments.records import (
     LOCK,
+    RESULT,
+    RUNS,
     Diverged,
     Run,
     RunWriter,
@@ -36,7 +38,7 @@ def finished_runs(folder: Path) -> list[Run]:
     Raises:
         RecordError: one of them is damaged.
     """
-    return [read_run(directory) for directory in run_directories(folder) if is_finished(directory)]
+    return [read_run(run) for run in runs_in(folder) if run.has(RESULT)]
 
 
 def finished_like(config: RunConfig, folder: Path) -> list[Run]:
@@ -46,7 +48,7 @@ def finished_like(config: RunConfig, folder: Path) -> list[Run]:
         RecordError: one of them is damaged.
     """
     beginning = f"{config.dataset}-{config.network}-"
-    there = [path for path in run_directories(folder) if path.name.startswith(beginning) and is_finished(path)]
+    there = [run for run in runs_in(folder) if run.key.startswith(beginning) and run.has(RESULT)]
     return [run for run in map(read_run, there) if run.config.setting == config.setting]
 
 
@@ -56,7 +58,7 @@ def diverged_runs(folder: Path) -> list[Diverged]:
     Raises:
         RecordError: the record of one is damaged.
     """
-    return [read_diverged(directory) for directory in run_directories(folder) if has_diverged(directory)]
+    return [read_diverged(run) for run in runs_in(folder) if has_diverged(run)]
 
 
 def check_finished(configs: Sequence[RunConfig], folder: Path) -> set[str]:
@@ -65,10 +67,11 @@ def check_finished(configs: Sequence[RunConfig], folder: Path) -> set[str]:
     Raises:
         RecordError: one of them is damaged.
     """
-    done = {config.key for config in configs if is_finished(folder / RUNS / config.key)}
-    for key in sorted(done):
-        read_run(folder / RUNS / key)
-    return done
+    keys = {config.key for config in configs}
+    done = [run for run in runs_in(folder) if run.key in keys and run.has(RESULT)]
+    for run in done:
+        read_run(run)
+    return {run.key for run in done}
 
 
 class _Recorder(Watcher):
@@ -143,9 +146,14 @@ def run_grid(
                 train(config, sets[config.dataset], device=device, ranks=ranks)
         return
     left = len(configs) - len(check_finished(configs, folder))
+    packed = packed_runs(folder)
     environments = {name: describe(each, command, device, ranks) for name, each in sets.items()}
     failed: list[UserError] = []
     for config in configs:
+        if config.key in packed:
+            ranks.told(False)
+            watcher.skipped(config)
+            continue
         data, environment = sets[config.dataset], environments[config.dataset]
         try:
             train_run(config, folder, data, watcher, environment, device, checkpoint_seconds, ranks)

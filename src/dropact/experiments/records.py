@@ -20,7 +20,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from dropact.experiments.config import RunConfig, key_of
 from dropact.experiments.errors import ConfigError, DivergedError, RecordError
 from dropact.experiments.files import PARTIAL, write_atomically, write_text
 
+RUNS = "runs"  # the folder of such directories
 CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
 READINGS = "readings.jsonl"
 TIMING, WEIGHTS, RESULT, LOCK = "timing.json", "weights.pt", "result.json", "lock"
@@ -51,6 +52,34 @@ class Run:
     readings: Sequence[dict[str, Any]] = ()
 
 
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one run: in a directory, or packed with others (see packed.py), then by name in `packed`."""
+
+    where: Path
+    key: str
+    packed: Mapping[str, str] | None = None
+
+    def has(self, name: str) -> bool:
+        return (self.where / name).exists() if self.packed is None else name in self.packed
+
+    def path(self, name: str) -> Path:
+        """What an error calls it."""
+        return self.where / name if self.packed is None else self.where / self.key / name
+
+    def text(self, name: str, marked: str = "finished") -> str:
+        """Of a file that must be there, as the run is marked so.
+
+        Raises:
+            RecordError: it is missing or cannot be read.
+        """
+        if self.packed is None:
+            return read_text(self.where / name, f"missing; the run is marked as {marked}")
+        if name not in self.packed:
+            raise RecordError(f"{self.path(name)}: missing; the run is marked as {marked}")
+        return self.packed[name]
+
+
 def is_finished(directory: Path) -> bool:
     """Whether the run in `directory` was finished; the directory need not exist.
 
@@ -62,11 +91,16 @@ def is_finished(directory: Path) -> bool:
     return (directory / RESULT).exists()
 
 
-def _read(path: Path, marked: str = "finished") -> str:
+def read_text(path: Path, missing: str = "missing") -> str:
+    """A file of a record; an error says `missing` of one that is not there.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecordError(f"{path}: missing; the run is marked as {marked}") from None
+        raise RecordError(f"{path}: {missing}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: damaged, cannot be read ({type(error).__name__})") from None
 
@@ -97,46 +131,45 @@ def _checked_metrics(text: str, path: Path, config: RunConfig) -> list[dict[str,
     return metrics
 
 
-def _checked_readings(directory: Path, config: RunConfig, digest: object) -> list[dict[str, Any]]:
+def _checked_readings(run: RunFiles, config: RunConfig, digest: object) -> list[dict[str, Any]]:
     if not config.recorded:
         return []
-    path = directory / READINGS
-    text = _read(path)
+    path, text = run.path(READINGS), run.text(READINGS)
     if _digest(text) != digest:
         raise RecordError(f"{path}: damaged, its checksum is not the one in {RESULT}")
     return [parse_object(line, path, f" line {i}") for i, line in enumerate(text.splitlines(), start=1)]
 
 
-def _checked_config(directory: Path, marked: str) -> RunConfig:
-    path = directory / CONFIG
-    values = parse_object(_read(path, marked), path)
+def _checked_config(run: RunFiles, marked: str) -> RunConfig:
+    path = run.path(CONFIG)
+    values = parse_object(run.text(CONFIG, marked), path)
     try:
         key, config = key_of(values), RunConfig.from_dict(values)
     except (ConfigError, KeyError) as error:
         raise RecordError(f"{path}: damaged ({error})") from None
-    if key != directory.name:
+    if key != run.key:
         raise RecordError(f"{path}: damaged, its key is {key} and not the directory's name")
     return config
 
 
-def read_run(directory: Path) -> Run:
-    """The finished run in `directory`. The weights are not needed and not read.
+def read_run(run: RunFiles | Path) -> Run:
+    """A finished run, by its files or its directory. The weights are not needed and not read.
 
     Raises:
         RecordError: one line naming the file that is missing, damaged or contradicts another.
     """
-    config = _checked_config(directory, "finished")
-    path = directory / METRICS
-    text = _read(path)
-    metrics = _checked_metrics(text, path, config)
-    path = directory / RESULT
-    result = parse_object(_read(path), path)
+    run = RunFiles(run, run.name) if isinstance(run, Path) else run
+    config = _checked_config(run, "finished")
+    text = run.text(METRICS)
+    metrics = _checked_metrics(text, run.path(METRICS), config)
+    path = run.path(RESULT)
+    result = parse_object(run.text(RESULT), path)
     if not all(_percent(result.get(name)) for name in PERCENTS) or "best_epoch" not in result:
         raise RecordError(f"{path}: damaged, lacks {', '.join(PERCENTS)} from 0 to 100 or best_epoch")
     if config.recalibrated and not _percent(result.get("recalibrated_test_error")):
         raise RecordError(f"{path}: damaged, lacks recalibrated_test_error from 0 to 100")
     if result.get("metrics_sha256") != _digest(text):
-        raise RecordError(f"{directory / METRICS}: damaged, its checksum is not the one in {RESULT}")
+        raise RecordError(f"{run.path(METRICS)}: damaged, its checksum is not the one in {RESULT}")
     errors = [record["test_error"] for record in metrics]
     best = min(error for error in errors if error is not None)
     if (result["test_error"], result["best_test_error"], result["best_epoch"]) != (
@@ -145,9 +178,9 @@ def read_run(directory: Path) -> Run:
         errors.index(best) + 1,
     ):
         raise RecordError(f"{path}: damaged, its last or best error is not that of {METRICS}")
-    readings = _checked_readings(directory, config, result.get("readings_sha256"))
-    path = directory / ENVIRONMENT
-    return Run(config, parse_object(_read(path), path), metrics, result, readings)
+    readings = _checked_readings(run, config, result.get("readings_sha256"))
+    environment = parse_object(run.text(ENVIRONMENT), run.path(ENVIRONMENT))
+    return Run(config, environment, metrics, result, readings)
 
 
 @dataclass(frozen=True)
@@ -159,22 +192,22 @@ class Diverged:
     epoch: int
 
 
-def has_diverged(directory: Path) -> bool:
-    """Whether the run in `directory` has no result, because it diverged when it was last trained."""
-    return (directory / DIVERGED).exists() and not is_finished(directory)
+def has_diverged(run: RunFiles) -> bool:
+    """Whether a run has no result, because it diverged when it was last trained."""
+    return run.has(DIVERGED) and not run.has(RESULT)
 
 
-def read_diverged(directory: Path) -> Diverged:
+def read_diverged(run: RunFiles) -> Diverged:
     """The record of a run that `has_diverged`.
 
     Raises:
         RecordError: it is damaged.
     """
-    path = directory / DIVERGED
-    values = parse_object(_read(path, "diverged"), path)
+    path = run.path(DIVERGED)
+    values = parse_object(run.text(DIVERGED, "diverged"), path)
     if not all(isinstance(values.get(name), int) for name in ("step", "epoch")):
         raise RecordError(f"{path}: damaged, lacks step or epoch")
-    return Diverged(_checked_config(directory, "diverged"), values["step"], values["epoch"])
+    return Diverged(_checked_config(run, "diverged"), values["step"], values["epoch"])
 
 
 def _digest(text: str) -> str:

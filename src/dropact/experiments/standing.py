@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dropact.experiments.comparison import RUNS, Comparison, read_claim, run_directories
+from dropact.experiments.comparison import Comparison, read_claim
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, RecordError
-from dropact.experiments.records import CONFIG, LOCK, METRICS, TIMING, has_diverged, is_finished
+from dropact.experiments.packed import runs_in
+from dropact.experiments.records import CONFIG, LOCK, METRICS, RESULT, TIMING, RunFiles, has_diverged
 from dropact.experiments.reproduction import Reproduction
 
 WAITING, RUNNING, STOPPED, DIVERGED, FINISHED = "waiting", "running", "stopped", "diverged", "finished"
@@ -37,12 +38,12 @@ class Standing:
         return json.dumps(self.config.setting, sort_keys=True)
 
 
-def _last_record(path: Path) -> dict[str, Any] | None:
+def _last_record(run: RunFiles) -> dict[str, Any] | None:
     """The last whole line, as another process may be writing the next."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = run.text(METRICS).split("\n")[:-1]
         return json.loads(lines[-1]) if lines else None
-    except (OSError, ValueError):
+    except ValueError:  # a RecordError too
         return None
 
 
@@ -59,22 +60,22 @@ def _is_held(path: Path) -> bool:
     return True
 
 
-def _seconds(path: Path) -> float | None:
+def _seconds(run: RunFiles) -> float | None:
     try:
-        return float(json.loads(path.read_bytes())["total_seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(json.loads(run.text(TIMING))["total_seconds"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 
-def _standing(directory: Path, config: RunConfig) -> Standing:
-    last = _last_record(directory / METRICS)
-    if is_finished(directory):
-        return Standing(config, FINISHED, last, _seconds(directory / TIMING))
-    if not directory.is_dir():
+def _standing(run: RunFiles | None, config: RunConfig) -> Standing:
+    if run is None:
         return Standing(config, WAITING)
-    if _is_held(directory / LOCK):
+    last = _last_record(run)
+    if run.has(RESULT):
+        return Standing(config, FINISHED, last, _seconds(run))
+    if run.packed is None and _is_held(run.where / LOCK):
         return Standing(config, RUNNING, last)
-    return Standing(config, DIVERGED if has_diverged(directory) else STOPPED, last)
+    return Standing(config, DIVERGED if has_diverged(run) else STOPPED, last)
 
 
 def standings(folder: Path) -> list[Standing]:
@@ -87,16 +88,17 @@ def standings(folder: Path) -> list[Standing]:
         raise RecordError(f"{folder}: {'a file' if folder.exists() else 'not there'}, accepted: a folder of runs")
     claim = read_claim(Comparison, folder) or read_claim(Reproduction, folder)
     configs = {config.key: config for config in claim.configs()} if claim else {}
-    for directory in run_directories(folder):
-        if directory.name not in configs:
+    runs = {run.key: run for run in runs_in(folder)}
+    for key, run in runs.items():
+        if key not in configs:
             try:
-                configs[directory.name] = RunConfig.from_dict(json.loads((directory / CONFIG).read_bytes()))
-            except (OSError, ValueError, ConfigError):
+                configs[key] = RunConfig.from_dict(json.loads(run.text(CONFIG)))
+            except (ValueError, ConfigError):
                 continue  # just begun, or not a run
     if not configs:
         accepted = "the --out of compare, of train, or of reproduce but for figure3"
         raise RecordError(f"{folder}: neither a plan nor a run in it, accepted: {accepted}")
-    return [_standing(folder / RUNS / key, config) for key, config in configs.items()]
+    return [_standing(runs.get(key), config) for key, config in configs.items()]
 
 
 def seconds_left(found: Sequence[Standing]) -> float | None:

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import UserError
+from dropact.experiments.records import RUNS
 from dropact.experiments.watch import Metrics, Watcher
 
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dropact.experiments.comparison import RUNS, Comparison, read_claim, run_directories
+from dropact.experiments.comparison import Comparison, read_claim
 from dropact.experiments.config import RunConfig, schedule_mark
 from dropact.experiments.convergence import RULE, WINDOW, epochs_to_converge
 from dropact.experiments.errors import NoRunsError, RecordError
 from dropact.experiments.grid import diverged_runs, finished_runs
 from dropact.experiments.methods import label, parts_of, rank
+from dropact.experiments.packed import runs_in
 from dropact.experiments.records import Diverged, Run
 from dropact.experiments.reproduction import Reproduction
 from dropact.experiments.statistics import Summary, holm, paired_difference, summarise
@@ -237,7 +238,7 @@ def collect(folder: Path) -> Report:
     runs, lost = finished_runs(folder), diverged_runs(folder)
     if not runs:
         ended = f", {len(lost)} diverged" if lost else ""
-        raise NoRunsError(f"{folder}: no finished run in {folder / RUNS}{ended}")
+        raise NoRunsError(f"{folder}: no finished run in it{ended}")
     by_setting: dict[str, list[Run]] = {}
     for run in runs:
         by_setting.setdefault(json.dumps(run.config.setting, sort_keys=True), []).append(run)
@@ -257,7 +258,7 @@ def collect(folder: Path) -> Report:
     keys = {run.config.key for run in runs} | {run.config.key for run in lost}
     claim = comparison or reproduction
     # Without a plan, what somebody has begun was asked for.
-    asked = {config.key for config in claim.configs()} if claim else {path.name for path in run_directories(folder)}
+    asked = {config.key for config in claim.configs()} if claim else {run.key for run in runs_in(folder)}
     if missing := len(asked - keys):
         kind = f"of this {claim.file.removesuffix('.json')}" if claim else "begun here"
         notes.append(f"{missing} of {len(asked)} runs {kind} are not finished; p is corrected without them.")

@@ -7,10 +7,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.errors import NoRunsError
+from dropact.experiments.packed import PACKED
 from dropact.experiments.recipes import figure3
+from dropact.experiments.records import RUNS
 from dropact.report import budgets, figure6
 from dropact.report.collect import collect
 from dropact.report.figure3 import TITLE, read_study
@@ -71,7 +72,7 @@ def studies_in(folder: Path) -> list[Path]:
 
 def is_study(folder: Path) -> bool:
     """Whether it holds runs, or the two regressions of Figure 3."""
-    return (folder / RUNS).is_dir() or (folder / figure3.FILE).is_file()
+    return (folder / RUNS).is_dir() or any((folder / name).is_file() for name in (PACKED, figure3.FILE))
 
 
 def other_records(folder: Path) -> Grid | None:

@@ -15,14 +15,13 @@ from typing import Any, TypeVar
 import torch
 
 from dropact.experiments.checkpoint import CheckpointWarning
-from dropact.experiments.comparison import RUNS
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset, load_dataset
 from dropact.experiments.environment import describe
 from dropact.experiments.errors import RecordError, TrainingError, UserError
 from dropact.experiments.grid import check_finished, raise_failed, train_run
 from dropact.experiments.lock import held
-from dropact.experiments.records import read_run
+from dropact.experiments.records import RUNS, read_run
 from dropact.experiments.tensorboard import TensorBoard
 from dropact.experiments.watch import Watcher, Watchers
 
