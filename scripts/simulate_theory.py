@@ -100,7 +100,7 @@ def two_layers() -> list[dict[str, Any]]:
     for width in (16, 64, 256):
         for q in DROP_PROBS:
             net = TwoLayers(width, q)
-            form = diagnostics.excess_loss(net.model, net.x, net.loss).mean().item()
+            form = diagnostics.estimate_excess_loss(net.model, net.x, net.loss).mean().item()
             remainder = [t.mean().item() for t in theory.two_layer_remainder(*net.w, net.x, net.target, q)]
             row = {"width": width, "drop_prob": q, "form": form, "remainder": remainder}
             rows.append(row | {"simulated": net.simulated(20_000 if width < 256 else 8_000)})
@@ -114,7 +114,7 @@ def one_flip() -> list[dict[str, Any]]:
         form = exact = 0.0
         for _ in range(networks):
             net = TwoLayers(width, 1e-9)
-            form += diagnostics.excess_loss(net.model, net.x, net.loss).mean().item() / 1e-9
+            form += diagnostics.estimate_excess_loss(net.model, net.x, net.loss).mean().item() / 1e-9
             exact += _flips(net)
         rows.append({"width": width, "networks": networks, "form": form / networks, "exact": exact / networks})
     return rows
@@ -158,7 +158,7 @@ def skip() -> list[dict[str, Any]]:
             def loss(y: Tensor, target: Tensor = target) -> Tensor:
                 return (y - target.repeat(len(y) // 16, 1)).square().sum(1)
 
-            form = diagnostics.excess_loss(model, x, loss).mean().item()
+            form = diagnostics.estimate_excess_loss(model, x, loss).mean().item()
             for layer in (model.stem[2], model.act):
                 layer.train()
             with torch.no_grad():
@@ -187,7 +187,7 @@ def real_networks() -> list[dict[str, Any]]:
         for q in (0.01, 0.05, 0.2):
             for layer in layers:
                 layer.drop_prob = q
-            form = diagnostics.excess_loss(network, images, loss).mean().item()
+            form = diagnostics.estimate_excess_loss(network, images, loss).mean().item()
             network.eval()
             with torch.no_grad():
                 test = loss(network(images)).mean()

@@ -1,4 +1,4 @@
-"""The methods as pure functions: the layers' arguments, plus ``training=``, ``seed=`` and ``mask=``."""
+"""The methods as pure functions: the layers' arguments, ``training=``, and where they draw, ``seed=`` and ``mask=``."""
 
 from dropact.methods.aid import aid
 from dropact.methods.drop_activation import drop_activation

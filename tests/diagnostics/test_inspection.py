@@ -5,24 +5,25 @@ import torch
 from torch import nn
 
 from dropact import AID, GAAF, Coverage, DropActivation, RandomizedReLU, StochA, SurrogateGradient
-from dropact.diagnostics import LayerReport, excess_loss, inspect
+from dropact.diagnostics import LayerReport, estimate_excess_loss, inspect
 from dropact.diagnostics.recommendations import recommendations
 from dropact.surgery import CallSite
-from dropact.theory import variance_shift
+from dropact.theory import UnitNoise, variance_shift, worst_variance_shift
 
 
 def test_predicted_alone_and_measured_agree_where_the_theory_s_assumptions_hold():
     """Independent N(0, 1) inputs: eq. 15, the layer on its own inputs, and both modes of the model say the same."""
     x = torch.randn(20_000, 16)
+    slope = 11 / 48  # RReLU's in evaluation; half of the mass of x ** 2 lies below 0
+    test = (1 + slope**2) / 2 - (1 - slope) ** 2 / (2 * math.pi)
     for layer, ratio in (
         (DropActivation(0.05), variance_shift("relu", 0.05)),
         (DropActivation(0.3, "gelu"), variance_shift("gelu", 0.3)),
         (DropActivation(0.2, nn.PReLU()), variance_shift(nn.PReLU().double(), 0.2)),
-        (RandomizedReLU(), None),
+        (RandomizedReLU(), test / (test + (1 / 3 - 1 / 8) ** 2 / 12 / 2)),
     ):
         found = inspect(nn.Sequential(layer), x).layers[0]
-        if ratio is not None:
-            assert found.predicted == pytest.approx(ratio, rel=1e-12)
+        assert found.predicted == pytest.approx(ratio, rel=1e-12)
         # 320,000 values; each of the two standard errors of a ratio is below 0.002.
         assert found.alone == pytest.approx(found.predicted, abs=0.01)
         assert found.measured == pytest.approx(found.predicted, abs=0.01)
@@ -32,12 +33,54 @@ def test_predicted_alone_and_measured_agree_where_the_theory_s_assumptions_hold(
 def test_of_aid_alone_is_measured_and_of_stocha_what_is_not_known_is_left_out():
     x = torch.randn(20_000, 16)
     (aid,) = inspect(nn.Sequential(AID(0.2)), x).layers
+    assert aid.predicted == pytest.approx(aid.measured, abs=0.01)
     assert aid.alone == pytest.approx(aid.measured, abs=0.01)
     assert aid.measured < 0.8  # a fifth of the mass of x ** 2 is noise, and more
     (stocha,) = inspect(nn.Sequential(StochA()), x).layers
     assert math.isnan(stocha.alone)
     assert math.isnan(stocha.predicted)
     assert math.isfinite(stocha.measured)
+
+
+class HalvedAtRandom(nn.Module):
+    """Somebody's own method: the output is x / 2 or x, at odds of one to one."""
+
+    activation = "relu"
+
+    def forward(self, x):
+        return x * (torch.randint_like(x, 1, 3) / 2 if self.training else 0.75)
+
+    def replacement_for(self, activation):
+        return None
+
+    def folded(self):
+        return nn.Identity()
+
+
+class WithNoise(HalvedAtRandom):
+    def noise(self, x):
+        return UnitNoise(x / 2, 1 / 4)
+
+
+def test_a_method_of_somebody_else_is_known_by_what_it_says_of_its_noise():
+    x = torch.randn(20_000, 16)
+    (told,) = inspect(nn.Sequential(WithNoise()), x).layers
+    assert told.predicted == pytest.approx(0.9, rel=1e-12)  # (3/4)**2 / ((3/4)**2 + 1/16)
+    assert told.alone == pytest.approx(told.predicted, abs=0.01)
+    assert told.measured == pytest.approx(told.predicted, abs=0.01)
+    (untold,) = inspect(nn.Sequential(HalvedAtRandom()), x).layers
+    assert math.isnan(untold.predicted)
+    assert math.isnan(untold.alone)
+    with pytest.raises(TypeError, match="the noise of a HalvedAtRandom is not known"):
+        estimate_excess_loss(nn.Sequential(HalvedAtRandom()), x, lambda y: y.sum(1))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+def test_the_worst_drop_prob_is_where_theory_has_it(activation):
+    worst = worst_variance_shift(activation).drop_prob
+    for drop_prob, past in ((worst - 0.01, False), (worst + 0.01, True), (0.0, False), (1.0, True)):
+        found = inspect(nn.Sequential(DropActivation(drop_prob, activation)), torch.randn(64, 4))
+        assert any("beyond the worst variance shift in 0" in advice for advice in found.recommendations) == past
 
 
 def test_alone_is_the_law_of_the_layer_on_the_batch_itself():
@@ -132,4 +175,4 @@ def test_layers_that_change_the_gradient_alone_shift_nothing(layer):
     x = torch.randn(64, 4)
     (report,) = inspect(model, x).layers
     assert (report.predicted, report.alone, report.measured) == (1.0, 1.0, 1.0)
-    assert not excess_loss(model, x, lambda y: y.square().sum(1)).any()
+    assert not estimate_excess_loss(model, x, lambda y: y.square().sum(1)).any()

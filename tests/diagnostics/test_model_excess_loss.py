@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from dropact import AID, DropActivation, RandomizedReLU, StochA
-from dropact.diagnostics import excess_loss
-from dropact.theory import excess_loss as closed_form
+from dropact.diagnostics import estimate_excess_loss
+from dropact.theory import excess_loss
 
 MOST_SIGMAS = 5.0
 
@@ -18,12 +18,12 @@ def squared(target):
 
 @pytest.mark.parametrize("granularity", ["element", "channel", "sample", "layer"])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_one_hidden_layer_is_the_closed_form(granularity, activation):
+def test_one_hidden_layer_is_the_excess_loss(granularity, activation):
     layer = DropActivation(0.2, activation, granularity, inplace=True)
     model = nn.Sequential(nn.Linear(4, 9), layer, nn.Linear(9, 3)).double()
     x, target = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
-    wanted = closed_form(model[0].weight, model[2].weight, x, 0.2, granularity, activation=activation, b1=model[0].bias)
-    torch.testing.assert_close(excess_loss(model, x, squared(target)), wanted.detach(), rtol=1e-12, atol=0)
+    wanted = excess_loss(model[0].weight, model[2].weight, x, 0.2, granularity, activation=activation, b1=model[0].bias)
+    torch.testing.assert_close(estimate_excess_loss(model, x, squared(target)), wanted.detach(), rtol=1e-12, atol=0)
 
 
 def test_rrelu_with_one_hidden_layer_is_the_variance_of_its_slope():
@@ -31,7 +31,7 @@ def test_rrelu_with_one_hidden_layer_is_the_variance_of_its_slope():
     x = torch.randn(5, 4, dtype=torch.float64)
     below = model[0](x).clamp(max=0).square()
     wanted = 0.6**2 / 12 * below @ model[2].weight.square().sum(0)
-    found = excess_loss(model, x, squared(torch.zeros(5, 3, dtype=torch.float64)))
+    found = estimate_excess_loss(model, x, squared(torch.zeros(5, 3, dtype=torch.float64)))
     torch.testing.assert_close(found, wanted.detach(), rtol=1e-12, atol=0)
 
 
@@ -39,10 +39,10 @@ def test_aid_with_one_hidden_layer_is_the_variance_of_its_draw():
     model = nn.Sequential(nn.Linear(4, 9), AID(0.2), nn.Linear(9, 3)).double()
     x = torch.randn(5, 4, dtype=torch.float64)
     wanted = 0.2 * 0.8 * model[0](x).square() @ model[2].weight.square().sum(0)  # x or 0, on either side
-    found = excess_loss(model, x, squared(torch.zeros(5, 3, dtype=torch.float64)))
+    found = estimate_excess_loss(model, x, squared(torch.zeros(5, 3, dtype=torch.float64)))
     torch.testing.assert_close(found, wanted.detach(), rtol=1e-12, atol=0)
     with pytest.raises(TypeError, match="the noise of a StochasticActivation whose evaluation is not its mean"):
-        excess_loss(nn.Sequential(nn.Linear(4, 9), StochA()), x.float(), squared(0))
+        estimate_excess_loss(nn.Sequential(nn.Linear(4, 9), StochA()), x.float(), squared(0))
 
 
 class Convolutional(nn.Module):
@@ -70,7 +70,7 @@ def test_convolutions_and_cross_entropy_agree_with_monte_carlo():
     def loss(y):
         return F.cross_entropy(y, labels.repeat(len(y) // 16, 1), reduction="none")
 
-    form = excess_loss(model, x, loss).mean().item()
+    form = estimate_excess_loss(model, x, loss).mean().item()
     assert model.training
     model.eval()
     test = loss(model(x)).mean().item()
@@ -87,31 +87,31 @@ def test_convolutions_and_cross_entropy_agree_with_monte_carlo():
 def test_a_shared_module_counts_at_both_places():
     shared, separate, x = Convolutional(0.1), Convolutional(0.1, shared=False), torch.randn(4, 1, 4, 4)
     separate.load_state_dict(shared.state_dict())
-    found, wanted = (excess_loss(model, x, squared(torch.zeros(4, 4))) for model in (shared, separate))
+    found, wanted = (estimate_excess_loss(model, x, squared(torch.zeros(4, 4))) for model in (shared, separate))
     assert torch.equal(found, wanted)
 
 
 def test_the_model_is_left_as_it_was():
     model = Convolutional(0.1)
     before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-    excess_loss(model, torch.randn(4, 1, 4, 4), squared(torch.zeros(4, 4)))
+    estimate_excess_loss(model, torch.randn(4, 1, 4, 4), squared(torch.zeros(4, 4)))
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert model.training
     assert model.norm.training
     assert not model.act._forward_hooks
     assert all(p.grad is None for p in model.parameters())
-    excess_loss(model, torch.randn(4, 1, 4, 4), squared(torch.zeros(4, 4)), directions=2)
+    estimate_excess_loss(model, torch.randn(4, 1, 4, 4), squared(torch.zeros(4, 4)), directions=2)
     assert not torch.equal(state, torch.get_rng_state())
 
 
 def test_a_model_without_noise_is_an_error():
     with pytest.raises(ValueError, match="no activation of dropact whose noise it would be: convert it with"):
-        excess_loss(nn.Linear(3, 3), torch.randn(2, 3), squared(0))
+        estimate_excess_loss(nn.Linear(3, 3), torch.randn(2, 3), squared(0))
 
 
 def test_a_layer_that_was_looked_at_has_its_number_as_before():
     layer = DropActivation(0.2)
     model = nn.Sequential(nn.Linear(4, 9), layer, nn.Linear(9, 3))
-    excess_loss(model, torch.randn(5, 4), squared(torch.zeros(5, 3)))
+    estimate_excess_loss(model, torch.randn(5, 4), squared(torch.zeros(5, 3)))
     assert layer.eval().rate() == 0.2
     assert isinstance(layer.rate(), float)

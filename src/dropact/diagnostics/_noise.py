@@ -1,31 +1,46 @@
-"""What a layer's draws do to its output."""
+"""What a layer's draws do to its output, by what the layer says of itself."""
 
 from __future__ import annotations
+
+import copy
+import math
 
 import torch
 from torch import Tensor, nn
 
-from dropact._elementwise import apply
-from dropact.methods import GAAF, DropActivation, RandomizedReLU, StochasticActivation, SurrogateGradient
 from dropact.theory import UnitNoise
+from dropact.theory._gaussian import expectations
 
 
 def noise_of(layer: nn.Module, x: Tensor) -> UnitNoise:
     """In training the output for ``x`` is that of evaluation plus ``a u``: returns ``u`` and what is known of ``a``.
 
     Raises:
-        TypeError: a layer whose training output is not evaluation plus a noise of mean 0, or that we do not know.
+        TypeError: a layer whose training output is not evaluation plus a noise of mean 0, or that does not say.
     """
-    if isinstance(layer, DropActivation):
-        q = layer.drop_prob
-        return UnitNoise(x - apply(layer.activation, x), q * (1 - q), layer.granularity)
-    if isinstance(layer, StochasticActivation) and layer.evaluation is None:
-        q = layer.drop_prob
-        return UnitNoise(apply(layer.replacement, x) - apply(layer.activation, x), q * (1 - q))
-    if isinstance(layer, RandomizedReLU):
-        return UnitNoise(x.clamp(max=0), (layer.upper - layer.lower) ** 2 / 12)  # a uniform slope
-    if isinstance(layer, GAAF | SurrogateGradient):
-        return UnitNoise(torch.zeros_like(x), 0.0)  # what they change is the gradient
-    if isinstance(layer, StochasticActivation):
-        raise TypeError(f"the noise of a {type(layer).__name__} whose evaluation is not its mean has no mean of 0")
-    raise TypeError(f"the noise of a {type(layer).__name__} is not known")
+    noise = getattr(layer, "noise", None)
+    if noise is None:
+        raise TypeError(f"the noise of a {type(layer).__name__} is not known")
+    return noise(x)
+
+
+def predicted_shift(layer: nn.Module, drop_prob: float | None = None) -> float:
+    """Variance in evaluation over variance in training for inputs from N(0, 1), NaN where there is no such number.
+
+    ``drop_prob`` stands in place of the layer's own.
+    """
+    twin = copy.deepcopy(layer).cpu().double().eval()
+    if drop_prob is not None:
+        twin.drop_prob = drop_prob  # type: ignore[assignment]
+
+    def terms(x: Tensor) -> Tensor:
+        noise = noise_of(twin, x)
+        y = twin.forward(x.clone())
+        return torch.stack([y, y.square(), noise.variance * noise.effect.square()])
+
+    try:
+        with torch.no_grad():
+            mean, square, added = expectations(terms).tolist()
+        return (square - mean**2) / (square - mean**2 + added)
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):
+        return math.nan

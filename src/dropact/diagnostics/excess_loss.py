@@ -13,14 +13,16 @@ from dropact.diagnostics._passes import inner, look_through, modes, require_meth
 from dropact.theory import UnitNoise, second_order_excess
 
 
-def excess_loss(model: nn.Module, x: Any, loss: Callable[[Tensor], Tensor], directions: int | None = None) -> Tensor:
+def estimate_excess_loss(
+    model: nn.Module, x: Any, loss: Callable[[Tensor], Tensor], directions: int | None = None
+) -> Tensor:
     """Mean training loss over the masks minus test-time loss, for each sample, to second order in each unit's effect.
 
     >>> import dropact
     >>> _ = torch.manual_seed(0)
     >>> model = nn.Sequential(nn.Linear(4, 64), dropact.DropActivation(0.05), nn.Linear(64, 3))
     >>> x, labels = torch.randn(8, 4), torch.randint(3, (8,))
-    >>> excess_loss(model, x, lambda y: nn.functional.cross_entropy(y, labels, reduction="none")).shape
+    >>> estimate_excess_loss(model, x, lambda y: nn.functional.cross_entropy(y, labels, reduction="none")).shape
     torch.Size([8])
 
     Only dropact's activations are noise. Everything else is as in evaluation mode, the running statistics of BatchNorm

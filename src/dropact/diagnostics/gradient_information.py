@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dropact.diagnostics._passes import activation_layers, first_tensor, inner, named_modules
-from dropact.diagnostics.record import Recording
+from dropact.diagnostics.recording import Recording
 
 
 @contextmanager

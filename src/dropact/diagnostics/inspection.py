@@ -10,18 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from dropact._elementwise import Activation
-from dropact.diagnostics._noise import noise_of
+from dropact.diagnostics._noise import noise_of, predicted_shift
 from dropact.diagnostics._passes import inner, method_layers, require_method_layers
 from dropact.diagnostics.batchnorm import has_batchnorm, recalibrate_batchnorm_
 from dropact.diagnostics.probes import PROBES, Values, VarianceShift, channel_variances
 from dropact.diagnostics.recommendations import LayerReport, recommendations
-from dropact.diagnostics.record import measure
-from dropact.methods import GAAF, DropActivation, RandomizedReLU, SurrogateGradient
+from dropact.diagnostics.recording import measure
 from dropact.surgery import Coverage, coverage
-from dropact.theory import moments, variance_shift, worst_variance_shift
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ def _report(site: str, layer: nn.Module, values: dict[str, float], recalibrated:
     return LayerReport(
         name=site,
         method=" ".join(repr(layer).split()),
-        predicted=_predicted(layer),
+        predicted=predicted_shift(layer),
         alone=values.pop("alone"),
         measured=values.pop("variance_shift"),
         recalibrated=recalibrated,
@@ -130,30 +126,7 @@ def _report(site: str, layer: nn.Module, values: dict[str, float], recalibrated:
     )
 
 
-def _predicted(layer: nn.Module) -> float:
-    if isinstance(layer, RandomizedReLU):
-        slope, noise = (layer.lower + layer.upper) / 2, (layer.upper - layer.lower) ** 2 / 12
-        test = moments(lambda x: F.leaky_relu(x, slope), 0.0).test_variance
-        return test / (test + noise / 2)  # half of the mass of x ** 2 lies below 0
-    if not isinstance(layer, DropActivation):
-        # GAAF and surrogate gradients leave the values alone; of the others no closed form is known here.
-        return 1.0 if isinstance(layer, GAAF | SurrogateGradient) else math.nan
-    try:
-        return variance_shift(_in_float64(layer), layer.drop_prob)
-    except (RuntimeError, ValueError):  # an activation of somebody's own that has no such number
-        return math.nan
-
-
-def _in_float64(layer: DropActivation) -> Activation:
-    inner = layer.activation
-    return copy.deepcopy(inner).cpu().double() if isinstance(inner, nn.Module) else inner
-
-
 def _past_the_worst(layer: nn.Module) -> bool:
-    """Whether a lower drop_prob shifts the variance as much."""
-    if not isinstance(layer, DropActivation):
-        return False
-    try:
-        return layer.drop_prob > worst_variance_shift(_in_float64(layer)).drop_prob
-    except (RuntimeError, ValueError):
-        return False
+    """Whether a lower drop_prob shifts the variance as much: the shift grows again from there on."""
+    drop_prob = getattr(layer, "drop_prob", None)
+    return drop_prob is not None and predicted_shift(layer, 0.999 * drop_prob) < predicted_shift(layer)

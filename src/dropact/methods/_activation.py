@@ -56,6 +56,8 @@ class Method(Protocol):
     """A layer that takes the place of an activation, ours or anybody's: conversion knows no method by name.
 
     Beside these it has an ``activation``, what it stands for. (A protocol does not see one that is a module's child.)
+    If its output in training is that in evaluation plus noise of mean 0, ``noise(x)`` returns the noise's
+    :class:`dropact.theory.UnitNoise`, by which ``dropact.diagnostics`` predicts what it does.
     """
 
     def replacement_for(self, activation: Activation) -> nn.Module | None:

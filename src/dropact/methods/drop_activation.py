@@ -27,6 +27,7 @@ from dropact._elementwise import Activation, apply, mix, resolve, show
 from dropact._random import as_seed, is_chosen, random_bits_like
 from dropact.methods._activation import is_relu, keep_plain_keys, mixed, stock, underlying
 from dropact.methods._rate import LayerWithRate
+from dropact.theory import UnitNoise
 
 GRANULARITIES = ("element", "channel", "sample", "layer")
 
@@ -166,6 +167,11 @@ class DropActivation(LayerWithRate):
             return nn.LeakyReLU(self.drop_prob, self.inplace)
         parts = {"activation": (self.activation, 1 - self.drop_prob)}
         return mixed("FoldedDropActivation", self.drop_prob, parts, self.inplace)
+
+    def noise(self, x: Tensor) -> UnitNoise:
+        """What training adds to the evaluation output: a shifted Bernoulli variable times ``x - f(x)``."""
+        q = self.drop_prob
+        return UnitNoise(x - apply(self.activation, x), q * (1 - q), self.granularity)
 
     def extra_repr(self) -> str:
         parts = [f"drop_prob={self.drop_prob:g}"]

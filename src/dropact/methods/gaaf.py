@@ -34,6 +34,7 @@ from dropact._arguments import check_choice, check_input, check_positive
 from dropact._elementwise import Activation, apply, resolve, show
 from dropact.methods._activation import canonical, evaluate, keep_plain_keys, same, stock, underlying
 from dropact.methods._derivative import Backward, Slope, replace_derivative, slope_at, times, wide
+from dropact.theory import UnitNoise
 
 FORWARDS = ("exact", "sawtooth")
 FREQUENCY = 10_000  # the paper's
@@ -249,6 +250,10 @@ class GAAF(nn.Module):
     def folded(self) -> nn.Module:
         """The activation itself, as a stock layer."""
         return stock(self.activation, self.inplace)
+
+    def noise(self, x: Tensor) -> UnitNoise:
+        """None: training changes the gradient alone."""
+        return UnitNoise(torch.zeros_like(x), 0.0)
 
     def extra_repr(self) -> str:
         parts = [] if isinstance(self.activation, nn.Module) else [f"activation={show(self.activation)}"]

@@ -24,6 +24,7 @@ from dropact._arguments import check_broadcast, check_input, check_number
 from dropact._elementwise import Activation
 from dropact._random import as_seed
 from dropact.methods._activation import is_relu, underlying
+from dropact.theory import UnitNoise
 
 
 def randomized_relu(
@@ -117,6 +118,10 @@ class RandomizedReLU(nn.Module):
     def folded(self) -> nn.Module:
         """A stock layer with this layer's evaluation output, in either mode."""
         return nn.LeakyReLU((self.lower + self.upper) / 2, self.inplace) if self.upper else nn.ReLU(self.inplace)
+
+    def noise(self, x: Tensor) -> UnitNoise:
+        """What training adds to the evaluation output: a centred uniform variable times ``min(x, 0)``."""
+        return UnitNoise(x.clamp(max=0), (self.upper - self.lower) ** 2 / 12)
 
     def extra_repr(self) -> str:
         return f"lower={self.lower:g}, upper={self.upper:g}" + ", inplace=True" * self.inplace

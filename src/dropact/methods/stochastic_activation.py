@@ -24,6 +24,7 @@ from dropact._elementwise import Activation, apply, mix, negative_part, resolve,
 from dropact._random import as_seed
 from dropact.methods._activation import evaluate, is_relu, keep_plain_keys, mixed, same, stock, underlying
 from dropact.methods._rate import LayerWithRate
+from dropact.theory import UnitNoise
 
 
 def stochastic_activation(
@@ -169,6 +170,17 @@ class StochasticActivation(LayerWithRate):
             "replacement": (self.replacement, self.drop_prob),
         }
         return mixed("FoldedStochasticActivation", 0.0, parts, self.inplace)
+
+    def noise(self, x: Tensor) -> UnitNoise:
+        """What training adds to the evaluation output: a shifted Bernoulli variable times ``g(x) - f(x)``.
+
+        Raises:
+            TypeError: evaluation is not the mean.
+        """
+        if self.evaluation is not None:
+            raise TypeError(f"the noise of a {type(self).__name__} whose evaluation is not its mean has no mean of 0")
+        q = self.drop_prob
+        return UnitNoise(apply(self.replacement, x) - apply(self.activation, x), q * (1 - q))
 
     def extra_repr(self) -> str:
         parts = [f"drop_prob={self.drop_prob:g}"]

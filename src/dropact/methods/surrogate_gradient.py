@@ -24,6 +24,7 @@ from dropact._arguments import check_input
 from dropact._elementwise import Activation, resolve, show
 from dropact.methods._activation import evaluate, keep_plain_keys, same, stock, underlying
 from dropact.methods._derivative import Slope, replace_derivative, times
+from dropact.theory import UnitNoise
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,10 @@ class SurrogateGradient(nn.Module):
     def folded(self) -> nn.Module:
         """The activation itself, as a stock layer."""
         return stock(self.activation, self.inplace)
+
+    def noise(self, x: Tensor) -> UnitNoise:
+        """None: training changes the gradient alone."""
+        return UnitNoise(torch.zeros_like(x), 0.0)
 
     def extra_repr(self) -> str:
         parts = [f"derivative={self.derivative}"]
