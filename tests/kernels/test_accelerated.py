@@ -63,8 +63,11 @@ def backend(request):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("name", "a", "b", "cap"), CASES)
 def test_every_backend_is_the_closed_form(backend, dtype, name, a, b, cap):
-    if backend is cpu and dtype == torch.float64:
-        pytest.skip("C has its exponential in float32 alone")
+    if backend is cpu and dtype == torch.float64:  # C has its exponential in float32 alone
+        x = torch.ones(3, dtype=dtype)
+        with pytest.raises(ValueError, match="no operation"):
+            backend.accelerated_backward(x, x, name, a, b, cap, x.clone())
+        return
     for size in SIZES if backend is cpu else (1, 4097):
         x, grad = awkward(size, dtype) * 4, torch.randn(size).to(dtype)
         out = torch.full_like(x, 7)

@@ -144,6 +144,16 @@ INLINE uint16_t to_f16(float f)
     return (uint16_t)(number | (bits >> 16 & 0x8000u));
 }
 
+/* a * b + c rounded once, without an instruction for it, so that every processor gives the same bits. The product is exact
+ * in double; the sum is rounded to odd there, after which rounding it to float is as if it had been exact. */
+INLINE float multiply_add(float a, float b, float c)
+{
+    const double product = (double)a * b, sum = product + c, c_in_sum = sum - product;
+    const double lost = (product - (sum - c_in_sum)) + (c - c_in_sum); /* NaN where the sum is not finite */
+    const uint64_t bits = to_f64(sum), even = ~bits & 1;
+    return (float)from_f64(bits + (lost > 0 || lost < 0 ? ((lost > 0) == (sum > 0) ? even : 0 - even) : 0));
+}
+
 enum { F16, BF16, F32, F64, DTYPES };
 enum { DROP, DROP_BACK, CHOOSE_FORWARD, CHOOSE_BACK, RRELU, RRELU_BACK, BITS, SLOPE_RELU, SLOPE_TANH, SLOPE_SIGMOID, SIDE, SILU, SILU_BACK, OPERATIONS };
 
@@ -155,7 +165,7 @@ enum { DROP, DROP_BACK, CHOOSE_FORWARD, CHOOSE_BACK, RRELU, RRELU_BACK, BITS, SL
 #ifdef __FP_FAST_FMAF
 #define MULTIPLY_ADD(a, b, c) __builtin_fmaf(a, b, c)
 #else
-#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#define MULTIPLY_ADD(a, b, c) multiply_add(a, b, c)
 #endif
 #include "_cpu_loops.h"
 #undef MULTIPLY_ADD
