@@ -16,7 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ("*.md", "*.svg", "*.html", "*.csv", "*.json", "*.txt")
-BESIDE = ("CHANGELOG.md", "CITATION.cff", "LICENSE")
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+BESIDE = (*PAGES, "CITATION.cff", "LICENSE")
 
 
 def lay_out(root: Path, into: Path) -> None:
@@ -66,7 +67,7 @@ def navigation(root: Path) -> str:
     groups = {
         "Guides": [page for page in guides if page.exists()],
         "Methods": sorted((docs / "methods").glob("*.md")),
-        "Pages": [page for page in sorted(docs.glob("*.md")) if page not in guides] + [root / "CHANGELOG.md"],
+        "Pages": [page for page in sorted(docs.glob("*.md")) if page not in guides] + [root / name for name in PAGES],
         "Interface": sorted((docs / "api").glob("*.md")),
     }
     lines = ['  { "Start" = "index.md" },']

@@ -21,7 +21,7 @@ pytest.importorskip("zensical", reason="needs zensical, of the extra docs")
 def site(tmp_path_factory):
     """The site, built from a copy, so that what somebody has in build/ stays as it is."""
     root = tmp_path_factory.mktemp("repository")
-    for name in ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "zensical.toml"):
+    for name in ("README.md", "zensical.toml", *build_docs.BESIDE):
         shutil.copy(ROOT / name, root / name)
     for name in ("docs", "results", "scripts", "src"):
         (root / name).symlink_to(ROOT / name)
