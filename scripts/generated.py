@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dropact.bench import FORMAT, Figure
-from dropact.experiments.packed import PACKED
-from dropact.report import Report, collect, figure6
+from dropact.experiments.recipes import figure3
+from dropact.report import Report, collect, figure6, index
 from dropact.report.figure3 import read_study
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_list, markdown_table
@@ -90,7 +90,8 @@ def reports_in(root: Path) -> Reports:
     Raises:
         RecordError: records are damaged.
     """
-    return {packed.parent.name: collect(packed.parent) for packed in sorted((root / "results").glob(f"*/{PACKED}"))}
+    studies = index.studies_in(root / "results")
+    return {study.name: collect(study) for study in studies if not (study / figure3.FILE).exists()}
 
 
 def study(name: str, report: Report, root: str) -> str:

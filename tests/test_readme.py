@@ -10,7 +10,6 @@ import update_evidence
 from torch import nn
 
 from dropact.experiments import build_network
-from dropact.report import index
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,11 +17,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_evidence_is_what_the_records_say():
     assert update_evidence.main(ROOT, ["--check"]) in (0, None)
-
-
-def test_the_index_of_results_is_what_the_records_say():
-    """Else: `dropact report results`."""
-    assert (ROOT / "results" / index.PAGE).read_text(encoding="utf-8") == index.index(ROOT / "results")
 
 
 def test_the_call_sites_it_counts_are_those_of_the_record():

@@ -73,11 +73,42 @@ def test_transformers_finds_ours_by_the_name_in_the_configuration(tmp_path):
 
     model.save_pretrained(tmp_path)
     again = transformers.BertModel.from_pretrained(tmp_path)
-    assert len(ours(again)) == 2
-    for loaded in (again, model):
-        for layer in ours(loaded):
-            layer.drop_prob = 0.0
-        torch.testing.assert_close(loaded.eval()(words)[0], plain.eval()(words)[0], rtol=1e-5, atol=1e-6)
+    assert [layer.drop_prob for layer in ours(again)] == [0.05, 0.05]
+    torch.testing.assert_close(again.eval()(words)[0], model.eval()(words)[0], rtol=1e-5, atol=1e-6)
+    for layer in ours(again):
+        layer.drop_prob = 0.0
+    torch.testing.assert_close(again(words)[0], plain.eval()(words)[0], rtol=1e-5, atol=1e-6)
+
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("Bert", {"hidden_act": "drop_gelu", "vocab_size": 50}),
+        ("ViT", {"hidden_act": "drop_gelu", "image_size": 32, "patch_size": 8}),
+        ("Llama", {"hidden_act": "drop_silu", "vocab_size": 50, "num_key_value_heads": 2}),
+    ],
+)
+def test_rates_are_right_after_from_pretrained(kind, options, tmp_path, monkeypatch):
+    """Which builds the model on the meta device and fills what the checkpoint lacks with memory as it lies."""
+    transformers = pytest.importorskip("transformers")
+    from transformers.activations import ACT2FN
+
+    for name in ("gelu", "silu"):
+        monkeypatch.setitem(ACT2FN, f"drop_{name}", (DropActivation, {"drop_prob": 0.05, "activation": name}))
+    config = getattr(transformers, f"{kind}Config")(**TINY, **options)
+    model = getattr(transformers, f"{kind}Model")(config)
+    for number, layer in enumerate(ours(model)):
+        layer.drop_prob = 0.05 + number / 10
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    assert [layer.drop_prob for layer in ours(again)] == [0.05] * len(ours(model)) == [0.05, 0.05]
+    x = torch.randn(2, 3, 32, 32) if kind == "ViT" else torch.randint(50, (2, 7))
+    for layer, other in zip(ours(again), ours(model), strict=True):
+        layer.drop_prob = other.drop_prob
+    torch.testing.assert_close(again.eval()(x)[0], model.eval()(x)[0], rtol=1e-5, atol=1e-6)
 
 
 def test_the_activation_of_gpt2_is_gelu_by_tanh():

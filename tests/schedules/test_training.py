@@ -100,24 +100,6 @@ def test_a_shared_layer_is_one_and_a_copy_can_be_taken_along():
     assert rates(model) == rates(average) == [0.2]
 
 
-@pytest.mark.parametrize("use_buffers", [False, True])
-def test_the_rate_of_an_average_is_one_number_to_all(use_buffers):
-    """torch's writes the model's buffers, or their average, into the copy's."""
-    model = nn.Sequential(DropActivation(0.8), nn.Linear(1, 1))
-    schedule = schedules.anneal(model, "linear", steps=2)
-    average = torch.optim.swa_utils.AveragedModel(model, use_buffers=use_buffers)
-    average.update_parameters(model)  # the first is a copy
-    schedule.step()
-    average.update_parameters(model)
-    layer = average.module[0]
-    expected = 0.2 if use_buffers else 0.4
-    assert layer.eval()(torch.tensor(-1.0)).item() == pytest.approx(-expected)
-    assert layer.drop_prob == pytest.approx(expected)
-    assert layer.bfloat16().drop_prob == pytest.approx(expected)
-    assert copy.deepcopy(layer)(torch.tensor(-1.0)).item() == pytest.approx(-expected)
-    assert model[0].drop_prob == pytest.approx(0.4)
-
-
 def test_a_peak_that_a_layer_refuses_is_refused_at_once():
     model = nn.Sequential(DropActivation(0.3), dropact.StochasticDepth(nn.Linear(4, 4), 0.5, scaling="train"))
     with pytest.raises(ValueError, match="below 1 with scaling='train'"):

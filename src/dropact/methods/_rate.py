@@ -1,105 +1,125 @@
-"""A layer's ``drop_prob``: a number to its user, a buffer to compiled code."""
+"""A layer's ``drop_prob``: a number, and beside it a tensor for code that must not depend on which.
+
+The number is the layer's own and the truth. Compiled code would be guarded on it and compiled anew at each value, a
+CUDA graph would keep the one it was captured with: both read a 0-d tensor instead. That is a plain attribute, neither
+parameter nor buffer, written by the layer alone and made anew from the number wherever the layer goes: whoever
+initialises, averages, broadcasts, casts, shards or saves the tensors of a model does not see it.
+"""
 
 from __future__ import annotations
+
+import copy
+from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from dropact._arguments import check_probability
 
-RATE = "_rate"  # the buffer's name
+RATE = "_rate"  # the attribute's name, which torch.func.functional_call takes another tensor under
+_BESIDE = (RATE, "_own_rate", "_copies")  # what no copy and no file of the layer has
 
 
 class LayerWithRate(nn.Module):
     """Base of the layers that have a ``drop_prob``, which may be set at any time.
 
-    Compiled code reads it from a 0-d buffer, so that a schedule recompiles nothing; ``state_dict`` does not hold it.
-    What others write into the buffer is the rate then, as ``torch.optim.swa_utils.AveragedModel`` does in its copy.
+    A copy has the rate of its original and then one of its own; but where a schedule moves the original's
+    (:func:`dropact.schedules.anneal`), it moves that of copies nobody has set along: an average of weights is evaluated
+    at the rate of the model that it averages.
     """
 
     _rate: Tensor
-    _written: tuple[Tensor, int]  # the buffer, and its version when the number was last the same
+    _own_rate: Tensor  # the same tensor, unless another stands in for it
+    _copies: WeakSet[LayerWithRate]
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
-        self.register_buffer(RATE, torch.zeros(()), persistent=False)
-        self.drop_prob = drop_prob
+        self._drop_prob = self._checked(drop_prob)
+        self._follows = False  # the original that it is a copy of
+        self._begin(torch.get_default_device())
+
+    def _begin(self, device: torch.device) -> None:
+        self._copies = WeakSet()
+        self.bring_rate(torch.device("cpu"))
+        self.bring_rate(device)
+
+    def bring_rate(self, device: torch.device) -> None:
+        """Make the tensor anew on a device; not on the meta device, where it would have no value."""
+        if device.type == "meta":
+            return
+        # float64 whatever the model's dtype (a bfloat16 0.05 is 0.0500488), where the device has it.
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._rate = self._own_rate = torch.full((), self._drop_prob, dtype=dtype, device=device)
 
     @property
     def drop_prob(self) -> float:
-        if torch.compiler.is_compiling():
-            return self._drop_prob
-        if self._is_replaced() and not self._rate.is_meta and not _is_wrapped(self._rate):
-            return float(self._rate)  # lent: the layer's own is not forgotten over it
-        self._adopt_rate()
+        if not torch.compiler.is_compiling() and self._is_lent() and not _is_wrapped(self._rate):
+            return float(self._rate)
         return self._drop_prob
 
     @drop_prob.setter
     def drop_prob(self, value: float) -> None:
-        if isinstance(value, Tensor):
-            value = value.item()
-        self._drop_prob = self._checked(value)
-        self._write_rate()
+        self._follows = False
+        self._write(self._checked(value.item() if isinstance(value, Tensor) else value))
+
+    def move_rate(self, value: float) -> None:
+        """Set ``drop_prob``, and that of copies which nobody has set since they were made."""
+        value = self._checked(value)
+        self._write(value)
+        for twin in self._copies:
+            if twin._follows:
+                twin.move_rate(value)
 
     def _checked(self, value: float) -> float:
         return float(check_probability(value, "drop_prob"))
 
+    def _write(self, value: float) -> None:
+        self._drop_prob = value
+        if self._own_rate.is_inference():  # made in inference mode, which alone may write to it
+            self.bring_rate(self._own_rate.device)
+        else:
+            self._own_rate.fill_(value)  # in place: a CUDA graph reads this memory
+
+    def _is_lent(self) -> bool:
+        return self._rate is not self._own_rate
+
     def rate(self) -> float | Tensor:
-        """What to compute with: the number, but the buffer in compiled code, which would be guarded on the number, and
-        where another stands in for the layer's own (``torch.func.functional_call``, of many models at once under vmap).
-        """
-        if torch.compiler.is_compiling() or self._is_replaced():
-            return self.training_rate()
-        self._adopt_rate()
-        return self._drop_prob
+        """What to compute with: the number, but the tensor in compiled code, and where another stands in for the
+        layer's own (:func:`torch.func.functional_call`, of many models at once under vmap)."""
+        return self._rate if torch.compiler.is_compiling() or self._is_lent() else self._drop_prob
 
-    def training_rate(self) -> float | Tensor:
-        """The buffer; the number, where the model was made on the meta device and given its weights, but no buffer."""
-        return self._drop_prob if self._rate.is_meta else self._rate
-
-    def _is_replaced(self) -> bool:
-        return type(self._rate) is Tensor and self._rate is not self._written[0]
-
-    def bring_rate(self, device: torch.device) -> None:
-        """Make the buffer anew on a device to which it may not be copied: it may lack float64."""
-        self._adopt_rate()
-        self._write_rate(device)
-
-    def _write_rate(self, device: torch.device | None = None) -> None:
-        device = self._rate.device if device is None else device
-        # float64 whatever the model's dtype (a bfloat16 0.05 is 0.0500488), where the device has it.
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        fits = (self._rate.dtype, self._rate.device) == (dtype, device)
-        if not fits or self._rate.is_inference():  # one made in inference mode is written to only there
-            self._rate = torch.empty((), dtype=dtype, device=device)
-        self._rate.fill_(self._drop_prob)
-        self._note_version()
-
-    def _note_version(self) -> None:
-        self._written = self._rate, -1 if self._rate.is_inference() else self._rate._version  # those have none
-
-    def _adopt_rate(self) -> None:
-        """Reads the buffer where others have written to it, which waits for the device."""
-        rate = self._rate
-        if rate.is_meta or rate.is_inference() or (rate is self._written[0] and rate._version == self._written[1]):
-            return
-        if type(rate) is not Tensor or _is_wrapped(rate):
-            return  # it has no number of its own
-        self._note_version()
-        found = rate.item()
-        if torch.tensor(self._drop_prob, dtype=rate.dtype).item() != found:  # not only rounded
-            self._drop_prob = self._checked(found)
-
-    def __setstate__(self, state):  # type: ignore[no-untyped-def]
-        super().__setstate__(state)
-        self._written = self._rate, -1  # others may have written to what was copied: the first to ask reads it
+    def rate_on(self, device: torch.device) -> float | Tensor:
+        """The tensor, on a device; the number on the meta device, where there are no values."""
+        if not torch.compiler.is_compiling() and not self._is_lent() and self._rate.device != device:
+            if device.type == "meta":
+                return self._drop_prob
+            self.bring_rate(device)
+        return self._rate
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        # A float32 tensor, which every device takes, finds out where to.
-        self.bring_rate(fn(torch.empty((), dtype=torch.float32, device=self._rate.device)).device)
         super()._apply(fn, recurse)
-        self._write_rate()  # .half() has rounded it, .to_empty() has lost it
+        # A float32 tensor, which every device takes, finds out where to.
+        device = fn(torch.empty((), dtype=torch.float32, device=self._own_rate.device)).device
+        if device != self._own_rate.device:
+            self.bring_rate(device)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _BESIDE}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_follows": False})
+        self._begin(torch.device("cpu"))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LayerWithRate:
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        nn.Module.__setstate__(twin, copy.deepcopy(self.__getstate__(), memo))
+        twin._follows = True
+        twin._begin(self._own_rate.device)
+        self._copies.add(twin)
+        return twin
 
 
 def _is_wrapped(rate: Tensor) -> bool:

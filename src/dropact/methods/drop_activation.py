@@ -124,9 +124,9 @@ class DropActivation(LayerWithRate):
     >>> receipt = dropact.convert_(model, DropActivation(0.05))  # or replace every activation of a model
 
     Equation, arguments and errors are those of :func:`dropact.functional.drop_activation`. ``layer.drop_prob`` may be
-    set at any time: compiled code reads it from a 0-d buffer, so that a schedule recompiles nothing. The buffer is not
-    part of ``state_dict``, whose keys stay those of the plain activation (a parametric one, such as ``nn.PReLU``, keeps
-    its own).
+    set at any time: compiled code reads it from a tensor, so that a schedule recompiles nothing. It is no part of
+    ``state_dict``, whose keys stay those of the plain activation (a parametric one, such as ``nn.PReLU``, keeps its
+    own).
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class DropActivation(LayerWithRate):
         keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        rate = self.training_rate() if self.training else self.rate()
+        rate = self.rate_on(x.device) if self.training else self.rate()
         return drop_activation(x, rate, self.activation, self.granularity, self.inplace, training=self.training)
 
     def replacement_for(self, activation: Activation) -> nn.Module:

@@ -77,7 +77,7 @@ class ResidualSum(LayerWithRate):
         if not self.training:
             return add_mean(shortcut, branch(*args, **kwargs), self.rate(), how)
         if how.compute == "masked":
-            rate = self.training_rate()
+            rate = self.rate_on(shortcut.device)
             mask = draw_mask(shortcut, rate, how, None)
             return add_masked(shortcut, branch(*args, **kwargs), mask, rate, how)
         rate = self.rate()

@@ -137,7 +137,7 @@ class StochasticActivation(LayerWithRate):
     def forward(self, x: Tensor) -> Tensor:
         return stochastic_activation(
             x,
-            self.training_rate() if self.training else self.rate(),
+            self.rate_on(x.device) if self.training else self.rate(),
             self.activation,
             self.replacement,
             self.inplace,

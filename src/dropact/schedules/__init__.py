@@ -1,6 +1,7 @@
 """Rates that change: survival over depth, ``drop_prob`` over training."""
 
 from dropact.schedules.depth import linear_survival, sensitivity_survival, uniform_survival
+from dropact.schedules.rates import rates
 from dropact.schedules.training import Annealing, anneal, constant, cosine, early, late, linear, warm_up
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "late",
     "linear",
     "linear_survival",
+    "rates",
     "sensitivity_survival",
     "uniform_survival",
     "warm_up",

@@ -108,7 +108,7 @@ class Annealing:
     def _write(self) -> None:
         weight = check_number(self._shape(self.progress), "the shape's value", low=0.0, high=1.0)
         for layer, peak in zip(self._layers, self._peaks, strict=True):
-            layer.drop_prob = self._start * (1 - weight) + peak * weight  # exact at both ends
+            layer.move_rate(self._start * (1 - weight) + peak * weight)  # exact at both ends
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule is, in plain numbers. A model's ``state_dict`` holds no rates: save this beside it."""
@@ -147,11 +147,11 @@ def anneal(
 
     ``drop_prob = start + (peak - start) * shape(step / steps)``, set at once for step 0 and again at each ``step()``.
     Each layer's peak is the rate it comes with, so that rates which differ over depth keep their proportions; ``peak=``
-    sets one for all. Compiled code reads the rate from a buffer and is not compiled again.
+    sets one for all. Compiled code reads the rate from a tensor and is not compiled again.
 
-    The rate decides the output in evaluation too: what the schedule ends on is what the trained model keeps. A copy of
-    the model (an average of weights, say) has rates of its own: to take it along, anneal
-    ``nn.ModuleList([model, copy])``.
+    The rate decides the output in evaluation too: what the schedule ends on is what the trained model keeps. Deep
+    copies of the model, such as averages of its weights, are taken along; a copy that is to keep its rates has them set
+    (``layer.drop_prob = layer.drop_prob``).
 
     Args:
         model: holds layers that have one, those of Drop-Activation or stochastic depth among them; wrapped by
