@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import warnings
 from functools import partial
 
 import pytest
@@ -145,10 +146,14 @@ def test_another_method_takes_its_place_and_undoes():
 
 @pytest.mark.parametrize("layer", [AID(0.2), StochA(), StochasticActivation(0.3, "gelu", torch.tanh)])
 def test_folded_needs_nothing_of_dropact(layer):
-    folded = layer.folded()
-    assert b"dropact" not in pickle.dumps(folded)
+    folded, words = layer.folded(), pickle.dumps(layer.folded())
+    assert b"dropact" not in words
     x = torch.randn(100, dtype=torch.float64)
-    torch.testing.assert_close(folded(x), layer.eval()(x), rtol=1e-15, atol=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript's own
+        scripted = torch.jit.script(folded)
+    for module in (folded, pickle.loads(words), scripted):
+        torch.testing.assert_close(module(x), layer.eval()(x), rtol=1e-15, atol=0)
 
 
 def test_a_schedule_reaches_it_and_ends_at_relu():

@@ -156,7 +156,11 @@ def _module(activation: Activation) -> nn.Module:
     if isinstance(activation, nn.Module):
         return activation
     if getattr(activation, "__module__", "").startswith("dropact."):
-        return torch.fx.symbolic_trace(activation)
+        traced = torch.fx.symbolic_trace(activation)
+        for node in traced.graph.nodes:
+            node.type = None  # the annotation's text, which TorchScript cannot read, nor torch 2.11 pickle
+        traced.recompile()
+        return traced
     graph = torch.fx.Graph()
     x = graph.placeholder("x")
     if hasattr(activation, "__name__"):
