@@ -26,8 +26,8 @@ from dropact.experiments.config import CUDA_GRAPHS
 from dropact.experiments.data import Dataset
 from dropact.experiments.files import write_text
 from dropact.experiments.hardware import checked_device, fast_fields, repeatable, usable_cores
+from dropact.experiments.launchers.local import local
 from dropact.experiments.planning.cost import synthetic
-from dropact.experiments.spread.local import local
 from dropact.experiments.trainer import Trainer
 
 FORMAT = "dropact many runs 1"

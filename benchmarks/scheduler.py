@@ -24,10 +24,10 @@ from dropact.bench.machine import Watch, noise
 from dropact.experiments.comparison import Comparison, claim_folder
 from dropact.experiments.files import write_text
 from dropact.experiments.hardware import usable_cores
+from dropact.experiments.launchers.grid import Done, launch_grid
+from dropact.experiments.launchers.local import local
+from dropact.experiments.launchers.ray import ray_cluster
 from dropact.experiments.recipes import default_setting
-from dropact.experiments.spread.cluster import cluster
-from dropact.experiments.spread.grid import Done, spread_grid
-from dropact.experiments.spread.local import local
 from dropact.experiments.watch import Watcher
 
 METHODS = ("baseline", "dropout", "rrelu", "drop-activation")
@@ -64,9 +64,9 @@ def spread(configs, over):
     with tempfile.TemporaryDirectory() as folder:
         growth = Growth(len(configs))
         warm = configs[:1]
-        spread_grid(warm, Path(folder) / "warm", stub, over, Watcher())
+        launch_grid(warm, Path(folder) / "warm", stub, over, Watcher())
         start = time.perf_counter()
-        spread_grid(configs, Path(folder) / "out", stub, over, growth)
+        launch_grid(configs, Path(folder) / "out", stub, over, growth)
         seconds = time.perf_counter() - start
     return {
         "runs": growth.finished_runs,
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
     comparison = comparison_of(args.runs)
     configs, over, commands = comparison.configs(), {}, {}
     if "ray" in args.only:
-        over["ray"] = spread(configs, cluster("local"))
+        over["ray"] = spread(configs, ray_cluster("local"))
     if "local" in args.only:
         over[f"local:{args.processes}"] = spread(configs, local(args.processes))
     with Watch() as watch, tempfile.TemporaryDirectory() as folder:  # Ray's own processes would count as others'

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dropact.bench.contestants import CANDIDATES
+from dropact.bench.candidates import CANDIDATES
 from dropact.bench.machine import Watch, environment, noise
 from dropact.bench.ratios import interval_of_median, spread
 from dropact.bench.timing import order

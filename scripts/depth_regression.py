@@ -28,9 +28,9 @@ from dropact.experiments.environment import PACKAGES, git_revision, machine
 from dropact.experiments.files import write_text
 from dropact.experiments.seeds import derived_seed
 from dropact.experiments.statistics import holm, paired_difference, summarise
+from dropact.report.captions import probability
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_table
-from dropact.report.words import probability
 from dropact.schedules import linear_survival, sensitivity_survival, uniform_survival
 
 BRANCHES, WIDTH, POINTS, NOISE, STEPS, LR = 16, 32, 40, 0.3, 500, 1e-3

@@ -11,10 +11,10 @@ from typing import Any
 from dropact.bench import FORMAT, Figure
 from dropact.experiments.recipes import figure3
 from dropact.report import Report, collect, figure6, index
+from dropact.report.captions import count
 from dropact.report.figure3 import read_study
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_list, markdown_table
-from dropact.report.words import count
 
 ROOT = Path(__file__).resolve().parents[1]
 Blocks = Mapping[str, str]  # the text of each block by the name in its marks

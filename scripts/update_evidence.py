@@ -32,11 +32,11 @@ from dropact.cli.parser import seeds
 from dropact.experiments.errors import RecordError
 from dropact.experiments.standing import ENDED, Standing, standings
 from dropact.report import Report, Table, verdicts
+from dropact.report.captions import LEGEND, all_seeds, probability, setting_sentence, signed_interval
 from dropact.report.figure3 import TITLE
 from dropact.report.grids import Grid
 from dropact.report.tables import seed_ranges
 from dropact.report.text import markdown, markdown_table
-from dropact.report.words import LEGEND, all_seeds, probability, setting_sentence, signed_interval
 
 
 def checked(reports: Reports, root: Path) -> Reports:

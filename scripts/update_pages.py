@@ -43,9 +43,9 @@ from generated import (
 
 from dropact.experiments.methods import parts_of
 from dropact.report import budgets, verdicts
+from dropact.report.captions import mean_and_interval, mean_beside, probability, signed_interval
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_list, markdown_table
-from dropact.report.words import mean_and_interval, mean_beside, probability, signed_interval
 
 ARGUMENT = "results/gaaf-argument/argument.json"
 REGRESSION = "results/depth-regression/regression.json"

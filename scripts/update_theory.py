@@ -13,9 +13,9 @@ from typing import Any
 from generated import ROOT, Pages, update
 
 from dropact.experiments.statistics import Summary, paired_difference, summarise
+from dropact.report.captions import mean_and_interval, probability, signed
 from dropact.report.grids import Grid
 from dropact.report.text import markdown_table
-from dropact.report.words import mean_and_interval, probability, signed
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from dropact import DropActivation, RandomizedReLU
 from dropact.bench import Effort, Plan, environment, measure, show_head, show_summary, show_table
-from dropact.bench.contestants import CANDIDATES, MaskArithmetic, mask_arithmetic
+from dropact.bench.candidates import CANDIDATES, MaskArithmetic, mask_arithmetic
 from dropact.bench.machine import Watch, noise
 from dropact.bench.plan import OPERATION
 from dropact.bench.record import Verdict

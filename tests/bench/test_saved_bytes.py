@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dropact.bench.contestants import CANDIDATES, NAMES
+from dropact.bench.candidates import CANDIDATES, NAMES
 from dropact.bench.saved import Kept, kept_for_backward
 
 SHAPE = (4, 8, 16, 16)

@@ -8,7 +8,7 @@ import torch
 from makers import snapshot
 from refusals import refused
 
-from dropact.bench.contestants import CANDIDATES
+from dropact.bench.candidates import CANDIDATES
 from dropact.cli import main
 from dropact.cli.bench import shape
 

@@ -135,7 +135,7 @@ def test_every_recipes_runs_are_trained_on_the_data_they_name(tmp_path, monkeypa
 
     monkeypatch.setattr("dropact.experiments.data.load_dataset", lambda name, root: tiny_data(name=name))
     monkeypatch.setattr("dropact.experiments.grid.train_run", note)
-    monkeypatch.setattr("dropact.experiments.preflight.check_runnable", lambda *asked: None)  # not on such images
+    monkeypatch.setattr("dropact.experiments.validation.check_runnable", lambda *asked: None)  # not on such images
     monkeypatch.setattr("dropact.cli.runs.report_on", lambda folder: None)
     assert main(["reproduce", name, "--seeds", "1", "--threads", "1", "--out", str(tmp_path)]) == 0
     assert {made.dataset for made, _ in trained} == {row.setting["dataset"] for row in RECIPES[name]().rows}

@@ -13,7 +13,7 @@ from dropact.experiments import build_network
 from dropact.experiments.errors import ConfigError
 from dropact.experiments.models import check_network
 from dropact.experiments.models import external as external_module
-from dropact.experiments.preflight import check_runnable
+from dropact.experiments.validation import check_runnable
 
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 SHORTCUTS = ("shortcut", "identity", "downsample")

@@ -15,10 +15,10 @@ from dropact.experiments.errors import RecordError
 from dropact.experiments.reproduction import Reproduction
 from dropact.experiments.statistics import holm, smallest_detectable
 from dropact.report import collect, figure2, figures
+from dropact.report.captions import reading
 from dropact.report.grids import of_methods, of_paper
 from dropact.report.page import page
 from dropact.report.text import comma_separated, markdown
-from dropact.report.words import reading
 
 # Test errors of seeds 0 to 2, made up.
 ERRORS = {

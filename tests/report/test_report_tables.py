@@ -10,9 +10,9 @@ from dropact.experiments.comparison import Comparison, claim_folder
 from dropact.experiments.errors import RecordError
 from dropact.experiments.statistics import summarise
 from dropact.report import collect, show
+from dropact.report.captions import mean_and_interval, setting_sentence, signed
 from dropact.report.tables import seed_ranges
 from dropact.report.text import comma_separated, markdown
-from dropact.report.words import mean_and_interval, setting_sentence, signed
 
 ERRORS = {"baseline": [4.0, 5.0, 3.5], "dropout": [3.0, 4.5, 3.25], "drop-activation": [4.5, 4.75, 3.0]}
 

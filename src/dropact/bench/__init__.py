@@ -1,6 +1,6 @@
 """What an activation costs: operations and training steps timed side by side, as ratios to plain ReLU."""
 
-from dropact.bench.contestants import NAMES
+from dropact.bench.candidates import NAMES
 from dropact.bench.machine import environment
 from dropact.bench.plan import Case, Plan, measure
 from dropact.bench.record import FORMAT, Figure, Row, Table, document

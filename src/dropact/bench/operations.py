@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dropact.bench.contestants import CANDIDATES
+from dropact.bench.candidates import CANDIDATES
 from dropact.bench.timing import Contestant, Mark
 
 OPERATION_PARTS = {"forward": (0, 1), "backward": (1, 2), "both": (0, 2)}

@@ -7,7 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from dropact.bench.contestants import BASELINE, CANDIDATES, COPY, chosen
+from dropact.bench.candidates import BASELINE, CANDIDATES, COPY, chosen
 from dropact.bench.machine import Watch, noise, serving
 from dropact.bench.operations import OPERATION_PARTS, Operation, operation_contestants, prepare
 from dropact.bench.ratios import compare, spread

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropact.bench.contestants import CANDIDATES
+from dropact.bench.candidates import CANDIDATES
 from dropact.bench.timing import Contestant, Mark
 from dropact.experiments.models import build_network
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dropact.bench.contestants import BASELINE, CANDIDATES, COPY
+from dropact.bench.candidates import BASELINE, CANDIDATES, COPY
 from dropact.bench.ratios import compare
 from dropact.bench.record import Verdict
 from dropact.bench.saved import Kept

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dropact.experiments.checkpoint import CheckpointWarning
 from dropact.experiments.config import RunConfig, schedule_mark
 from dropact.experiments.errors import UserError
-from dropact.experiments.spread.cluster import ClusterWarning
+from dropact.experiments.launchers.ray import ClusterWarning
 from dropact.experiments.watch import Metrics, Watcher
 
 REFRESH = 0.1  # seconds; a step on small images takes two thousandths

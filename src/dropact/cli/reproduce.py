@@ -103,7 +103,7 @@ def show_plan(asked: "Reproduction", done: set[str], out: Path) -> None:
 
     from dropact.experiments.methods import label
     from dropact.experiments.recipes import recipe
-    from dropact.report.words import setting_sentence
+    from dropact.report.captions import setting_sentence
 
     console = Console(soft_wrap=True, markup=False, highlight=False)
     made = recipe(asked.recipe)

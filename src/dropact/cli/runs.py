@@ -73,9 +73,9 @@ def _train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", a
     from dropact.experiments.comparison import claim_folder
     from dropact.experiments.data.registry import data_folder
     from dropact.experiments.hardware import usable_cores
-    from dropact.experiments.spread.cluster import cluster
-    from dropact.experiments.spread.grid import Job, Spread, spread_grid
-    from dropact.experiments.spread.local import local
+    from dropact.experiments.launchers.grid import Job, Launcher, launch_grid
+    from dropact.experiments.launchers.local import local
+    from dropact.experiments.launchers.ray import ray_cluster
 
     for name in ("cpus_per_run", "gpus_per_run"):
         value = getattr(args, name)
@@ -97,7 +97,7 @@ def _train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", a
     cpus = 1.0 if args.cpus_per_run is None else args.cpus_per_run
     gpus = float(args.device == "cuda") if args.gpus_per_run is None else args.gpus_per_run
     if kind == "ray":
-        over: Spread[Any] = cluster(which, cpus, gpus)
+        over: Launcher[Any] = ray_cluster(which, cpus, gpus)
         threads = int(cpus)
     else:
         over = local(int(which or 1), args.device)
@@ -113,7 +113,7 @@ def _train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", a
         tensorboard=args.tensorboard,
     )
     with Bars(configs) as bars:
-        spread_grid(configs, args.out, job, over, bars)
+        launch_grid(configs, args.out, job, over, bars)
 
 
 def checked_data(
@@ -125,7 +125,7 @@ def checked_data(
     """
     from dropact.experiments.data import load_dataset
     from dropact.experiments.hardware import checked_device
-    from dropact.experiments.preflight import check_data, check_runnable
+    from dropact.experiments.validation import check_data, check_runnable
 
     data = [load_dataset(name, args.data) for name in dict.fromkeys(config.dataset for config in configs)]
     check_data(finished, data)

@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> None:
     from dropact.experiments.data import load_dataset
     from dropact.experiments.grid import finished_like
     from dropact.experiments.hardware import checked_device
-    from dropact.experiments.preflight import check_data, check_runnable
     from dropact.experiments.ranks import joined, launched
     from dropact.experiments.records import RUNS, read_run
+    from dropact.experiments.validation import check_data, check_runnable
 
     options = method_options(args, [args.method])[args.method]
     if args.microbatches is None:

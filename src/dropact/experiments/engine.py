@@ -83,7 +83,7 @@ def train(
             return error_percent(trainer.evaluated, part, trainer.batches.normalise, autocast(config, where), ranks)
 
         watcher.started(config, len(trainer.batches.part))
-        state = ranks.told(checkpoints.found.state if checkpoints and checkpoints.found else None)
+        state = ranks.broadcast(checkpoints.found.state if checkpoints and checkpoints.found else None)
         if state is not None:
             trainer.load(state)
             watcher.resumed(config, trainer.metrics, trainer.seen)

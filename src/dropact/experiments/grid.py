@@ -142,7 +142,7 @@ def run_grid(
             raise ConfigError(f"dataset: got {config.dataset!r} in a grid on {', '.join(sets)}, accepted: one of these")
     if ranks.rank:
         for config in configs:
-            if ranks.told(None):
+            if ranks.broadcast(None):
                 train(config, sets[config.dataset], device=device, ranks=ranks)
         return
     left = len(configs) - len(check_finished(configs, folder))
@@ -151,7 +151,7 @@ def run_grid(
     failed: list[UserError] = []
     for config in configs:
         if config.key in packed:
-            ranks.told(False)
+            ranks.broadcast(False)
             watcher.skipped(config)
             continue
         data, environment = sets[config.dataset], environments[config.dataset]
@@ -202,16 +202,16 @@ def train_run(
     directory = folder / RUNS / config.key
     if is_finished(directory):
         _tidy(directory)
-        ranks.told(False)
+        ranks.broadcast(False)
         watcher.skipped(config)
         return
     directory.mkdir(parents=True, exist_ok=True)
     with held(directory / LOCK, f"the run {config.key}", patience):
         if is_finished(directory):  # by another process, since we looked
-            ranks.told(False)
+            ranks.broadcast(False)
             watcher.skipped(config)
             return
-        ranks.told(True)
+        ranks.broadcast(True)
         try:
             _train(config, directory, data, watcher, environment, device, checkpoint_seconds, ranks)
             return

@@ -51,7 +51,7 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What rank 0 says, on every rank."""
         if self.count == 1:
             return value

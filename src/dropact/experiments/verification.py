@@ -12,9 +12,9 @@ from dropact.experiments.data import Dataset
 from dropact.experiments.environment import describe
 from dropact.experiments.errors import ConfigError, DivergedError, RecordError
 from dropact.experiments.grid import finished_runs, run_grid
-from dropact.experiments.preflight import check_data
 from dropact.experiments.records import RUNS, Run, read_run
 from dropact.experiments.statistics import summarise
+from dropact.experiments.validation import check_data
 from dropact.experiments.watch import Watcher
 
 FALSE_ALARM = 0.001

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dropact.experiments.statistics import ALPHA, Summary, holm, paired_difference
+from dropact.report.captions import DETECTABLE, mean_and_interval, paired, probability, shows
 from dropact.report.figures import COLOURS, DASHES, MARKERS, new_figure
 from dropact.report.grids import Grid
 from dropact.report.svg import INK, SETTINGS, render
 from dropact.report.tables import BASELINE, Row, Table
-from dropact.report.words import DETECTABLE, mean_and_interval, paired, probability, shows
 
 # Their option is the budget.
 PROFILES = {

@@ -17,9 +17,9 @@ from dropact.experiments.packed import runs_in
 from dropact.experiments.records import Diverged, Run
 from dropact.experiments.reproduction import Reproduction
 from dropact.experiments.statistics import Summary, holm, paired_difference, summarise
+from dropact.report.captions import differing, told_apart
 from dropact.report.paper import Paper
 from dropact.report.tables import BASELINE, Report, Row, Table, seed_ranges
-from dropact.report.words import differing, told_apart
 
 TITLED = ("dataset", "network", "epochs", "full_epochs")  # fields that the title of a table says
 RECOMPUTED = (

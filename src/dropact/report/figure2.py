@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dropact.experiments.statistics import Summary
+from dropact.report.captions import mean_and_interval
 from dropact.report.figures import new_figure
 from dropact.report.svg import INK, SETTINGS, render
 from dropact.report.tables import BASELINE, Row, Table
-from dropact.report.words import mean_and_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

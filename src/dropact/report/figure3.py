@@ -9,6 +9,7 @@ from dropact.experiments.methods import label
 from dropact.experiments.recipes import figure3
 from dropact.experiments.recipes.figure3 import FUNCTIONS, METHODS
 from dropact.experiments.statistics import ALPHA, Summary, paired_difference, summarise
+from dropact.report.captions import mean_and_interval, probability, signed
 from dropact.report.figures import PANEL, new_figure
 from dropact.report.grids import Grid
 from dropact.report.page import bullets, document, figures, html_table
@@ -16,7 +17,6 @@ from dropact.report.pictures import Picture
 from dropact.report.svg import INK, SETTINGS, render, standalone
 from dropact.report.tables import seed_ranges
 from dropact.report.text import markdown_list, markdown_table
-from dropact.report.words import mean_and_interval, probability, signed
 from dropact.report.write import write_texts
 
 if TYPE_CHECKING:

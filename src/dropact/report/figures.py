@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.methods import METHODS, label
 from dropact.experiments.statistics import Summary, summarise
+from dropact.report.captions import difference, mean_and_interval
 from dropact.report.svg import INK, SETTINGS, render
 from dropact.report.tables import Row, Table, baseline_labels
-from dropact.report.words import difference, mean_and_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import Any
 
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.methods import label
-from dropact.report import words
+from dropact.report import captions
 from dropact.report.tables import Report, Row, Table, baseline_labels
 
 NUMBER = re.compile(r"[–+−<]? ?\d|–$|$")  # how a cell of a column of numbers begins, or that it has none
@@ -36,23 +36,24 @@ def of_methods(table: Table) -> Grid:
     plain = all(row.reference is None or row.reference in baseline_labels(table) for row in table.rows)
 
     def difference(row: Row) -> str:
-        return words.difference(row) if plain or not row.reference else f"{words.difference(row)} to {row.reference}"
+        text = captions.difference(row)
+        return text if plain or not row.reference else f"{text} to {row.reference}"
 
     columns: dict[str, Callable[[Row], str]] = {
         "Method": lambda row: row.label,
         "n": lambda row: str(row.test.n),
-        "Paper (%)": lambda row: words.printed(row.printed),
-        "Test error, last epoch (%)": lambda row: words.mean_and_interval(row.test),
+        "Paper (%)": lambda row: captions.printed(row.printed),
+        "Test error, last epoch (%)": lambda row: captions.mean_and_interval(row.test),
         "Difference to baseline (points)" if plain else "Difference (points)": difference,
-        "Paper's difference": words.printed_difference,
-        "p": words.p_value,
-        "p, corrected": lambda row: words.probability(row.corrected),
-        "Detectable (points)": words.detectable,
-        "BatchNorm recomputed (%)": words.recalibrated,
-        "Best epoch, not used (%)": lambda row: words.mean_and_interval(row.best),
-        "Train error (%)": lambda row: words.mean_and_interval(row.train),
-        "Epochs to converge, paper": lambda row: words.printed_epochs(row.printed),
-        "Epochs to converge": lambda row: words.epochs(row.converged),
+        "Paper's difference": captions.printed_difference,
+        "p": captions.p_value,
+        "p, corrected": lambda row: captions.probability(row.corrected),
+        "Detectable (points)": captions.detectable,
+        "BatchNorm recomputed (%)": captions.recalibrated,
+        "Best epoch, not used (%)": lambda row: captions.mean_and_interval(row.best),
+        "Train error (%)": lambda row: captions.mean_and_interval(row.train),
+        "Epochs to converge, paper": lambda row: captions.printed_epochs(row.printed),
+        "Epochs to converge": lambda row: captions.epochs(row.converged),
     }
     if not any(row.printed for row in table.rows):
         del columns["Paper (%)"]
@@ -86,7 +87,7 @@ def of_paper(report: Report) -> Grid | None:
         line.append("-".join(map(str, sorted({min(counts), max(counts)}))))
         for method in methods:
             row = rows.get(method)
-            line += [words.printed(row.printed), words.mean_and_interval(row.test)] if row else ["–", "–"]
+            line += [captions.printed(row.printed), captions.mean_and_interval(row.test)] if row else ["–", "–"]
         lines.append(line)
     return Grid(headings, lines)
 

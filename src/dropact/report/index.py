@@ -13,13 +13,13 @@ from dropact.experiments.packed import PACKED
 from dropact.experiments.recipes import figure3
 from dropact.experiments.records import RUNS
 from dropact.report import budgets, figure6
+from dropact.report.captions import LEGEND, reading
 from dropact.report.collect import collect
 from dropact.report.figure3 import TITLE, read_study
 from dropact.report.grids import Grid
 from dropact.report.page import bullets, document, html_table
 from dropact.report.tables import Table
 from dropact.report.verdicts import OVERVIEW, overview
-from dropact.report.words import LEGEND, reading
 
 PAGE = "index.html"
 UNFINISHED = "No finished run yet"

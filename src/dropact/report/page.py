@@ -8,11 +8,11 @@ from typing import Any
 
 from dropact.experiments.config import schedule_mark
 from dropact.report import budgets, figure6
+from dropact.report.captions import LEGEND, all_seeds, count, reading, setting_sentence
 from dropact.report.grids import Grid, of_methods, of_paper, of_runs
 from dropact.report.pictures import Picture, left_out, of_table
 from dropact.report.style import SCRIPT, STYLE
 from dropact.report.tables import Report, Table
-from dropact.report.words import LEGEND, all_seeds, count, reading, setting_sentence
 
 OVERVIEW = "The paper's test errors, and beside them ours: mean ± half of the 95 % t-interval over n seeds."
 RUNS = (

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from dropact.experiments.methods import label
 from dropact.experiments.standing import DIVERGED, FINISHED, RUNNING, STOPPED, Standing, seconds_left
 from dropact.experiments.statistics import summarise
+from dropact.report.captions import differing, mean_and_interval, told_apart
 from dropact.report.grids import Grid
-from dropact.report.words import differing, mean_and_interval, told_apart
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dropact.report import grids
+from dropact.report.captions import LEGEND, all_seeds, setting_sentence
 from dropact.report.tables import Report
-from dropact.report.words import LEGEND, all_seeds, setting_sentence
 
 if TYPE_CHECKING:
     from rich.console import Console

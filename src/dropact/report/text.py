@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.statistics import Summary
 from dropact.report import budgets, figure6, grids
+from dropact.report.captions import LEGEND, all_seeds, setting_sentence
 from dropact.report.tables import Report, Row, Table, seed_ranges
-from dropact.report.words import LEGEND, all_seeds, setting_sentence
 
 FIRST = ("dataset", "network", "epochs", "full_epochs")  # fields of the setting; the others end the line
 COLUMNS = {"schedule": "lr_schedule"}  # what a field is called where its name is another column's

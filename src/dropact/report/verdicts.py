@@ -6,9 +6,9 @@ from itertools import groupby
 
 from dropact.experiments.statistics import ALPHA, Summary
 from dropact.report import budgets
+from dropact.report.captions import FAMILY, mean_beside, signed_interval
 from dropact.report.grids import Grid
 from dropact.report.tables import BASELINE, Row, Table
-from dropact.report.words import FAMILY, mean_beside, signed_interval
 
 HELPS, COSTS, UNSHOWN = "helps", "costs", "none shown"
 MANY = 4  # so many neighbours of one kind are a sweep, of which a line of the overview gives the two ends

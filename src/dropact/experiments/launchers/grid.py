@@ -1,8 +1,8 @@
 """A grid whose runs are trained by other processes, here or on a cluster.
 
 The grid's state is the directories of its runs: whoever trains one takes its lock, and a process that dies leaves a
-checkpoint from which the next goes on. What spreads the runs (`local`, `cluster`) has nothing of its own to save, and
-after the death of all the same command goes on.
+checkpoint from which the next goes on. A launcher (`local`, `ray_cluster`) has nothing of its own to save: after the
+death of all the same command goes on.
 """
 
 import functools
@@ -32,7 +32,7 @@ PATIENCE = 60.0  # seconds that a run waits for its last process to be gone, as 
 T = TypeVar("T")
 # Applies a function to configs in other processes, at most `ATTEMPTS` times to each, and yields what comes of each as
 # it comes, or the error that there is nothing.
-Spread = Callable[[Callable[[RunConfig], T], Sequence[RunConfig]], Iterator[tuple[RunConfig, T | UserError]]]
+Launcher = Callable[[Callable[[RunConfig], T], Sequence[RunConfig]], Iterator[tuple[RunConfig, T | UserError]]]
 
 
 class LostError(TrainingError):
@@ -103,8 +103,8 @@ def _known(dataset: str, root: Path | None, command: str, device: str) -> tuple[
     return data, describe(data, command, device)
 
 
-def spread_grid(
-    configs: Sequence[RunConfig], folder: Path, job: Callable[[RunConfig], Any], over: Spread[Any], watcher: Watcher
+def launch_grid(
+    configs: Sequence[RunConfig], folder: Path, job: Callable[[RunConfig], Any], over: Launcher[Any], watcher: Watcher
 ) -> None:
     """Has `job` called with every config that is not finished.
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from makers import config, make_run, snapshot
 
-import dropact.experiments.spread.grid as spreading
-import dropact.experiments.spread.local as local_module
+import dropact.experiments.launchers.grid as launching
+import dropact.experiments.launchers.local as local_module
 from dropact.cli import main
 from dropact.experiments.checkpoint import CheckpointWarning
 from dropact.experiments.errors import RecordError, TrainingError
+from dropact.experiments.launchers.grid import Done, Job, LostError, launch_grid
+from dropact.experiments.launchers.local import local
 from dropact.experiments.lock import held
-from dropact.experiments.spread.grid import Done, Job, LostError, spread_grid
-from dropact.experiments.spread.local import local
 from dropact.experiments.watch import Watcher
 
 CONFIGS = [config(seed=seed) for seed in range(6)]
@@ -43,7 +43,7 @@ def wrong(made):
 
 
 def test_a_process_that_dies_is_replaced_and_a_run_over_which_all_die_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("dropact.experiments.spread.local.ATTEMPTS", 2)
+    monkeypatch.setattr("dropact.experiments.launchers.local.ATTEMPTS", 2)
     found = dict(local(2)(Dying(tmp_path, {1: 1, 4: 99}), CONFIGS))
     assert [found[made][0] for made in CONFIGS if made.seed != 4] == [0, 1, 2, 3, 5]
     assert isinstance(found[CONFIGS[4]], LostError)
@@ -109,7 +109,7 @@ def test_what_is_finished_is_skipped_and_a_failure_stops_no_other(tmp_path):
         pytest.raises(TrainingError, match="1 of 2 runs could not be trained; the first: seed 0 diverged"),
         pytest.warns(CheckpointWarning, match="a reservation"),
     ):
-        spread_grid([config(seed=seed) for seed in range(3)], tmp_path, job, here, note)
+        launch_grid([config(seed=seed) for seed in range(3)], tmp_path, job, here, note)
     assert given == [0, 2]
     assert note.told == [("skipped", 1), ("finished", 2, 3.0)]
 
@@ -127,8 +127,8 @@ def test_a_run_that_diverges_elsewhere_has_its_tensorboard_closed(tmp_path, monk
     def diverges(made, *arguments, **more):
         raise TrainingError("no longer finite")
 
-    monkeypatch.setattr(spreading, "TensorBoard", Board)
-    monkeypatch.setattr(spreading, "train_run", diverges)
+    monkeypatch.setattr(launching, "TensorBoard", Board)
+    monkeypatch.setattr(launching, "train_run", diverges)
     job = Job(tmp_path, None, "", "cpu", 300.0, torch.get_num_threads(), tensorboard=True)
     assert str(job(config(seed=4))) == "no longer finite"
     assert told == [(4, "no longer finite")]
@@ -139,7 +139,7 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first(tmp_path):
         held(tmp_path / ".driver", "the grid"),
         pytest.raises(RecordError, match=f"the grid in .* is in the hands of process {os.getpid()} on"),
     ):
-        spread_grid(CONFIGS, tmp_path, None, here, Watcher())
+        launch_grid(CONFIGS, tmp_path, None, here, Watcher())
 
 
 WORDS = ["compare", "--methods", "baseline,drop-activation", "--seeds", "2", "--epochs", "2"]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, UserError
-from dropact.experiments.spread.grid import ATTEMPTS, LostError, Spread
+from dropact.experiments.launchers.grid import ATTEMPTS, Launcher, LostError
 
 PENDING = 1000  # tasks that Ray knows of: enough for it to see what a larger cluster would do, and bounded memory
 
@@ -18,8 +18,8 @@ class ClusterWarning(UserWarning):
     """The cluster cannot do what is asked of it, as it is now."""
 
 
-def cluster(address: str | None = None, cpus: float = 1.0, gpus: float = 0.0) -> Spread[T]:
-    """Spreads runs over the cluster at `address`.
+def ray_cluster(address: str | None = None, cpus: float = 1.0, gpus: float = 0.0) -> Launcher[T]:
+    """Trains runs on the cluster at `address`.
 
     Args:
         address: as `ray.init` takes it; None is the cluster that this machine belongs to, else one of this machine.

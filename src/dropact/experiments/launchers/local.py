@@ -15,8 +15,8 @@ import torch
 
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import UserError
+from dropact.experiments.launchers.grid import ATTEMPTS, Launcher, LostError
 from dropact.experiments.processes import end_with_parent
-from dropact.experiments.spread.grid import ATTEMPTS, LostError, Spread
 
 T = TypeVar("T")
 
@@ -35,8 +35,8 @@ class _Worker:
     turn: int
 
 
-def local(count: int, device: str = "cpu") -> Spread[T]:
-    """Spreads runs over `count` processes, each with the next run as soon as it is done with one.
+def local(count: int, device: str = "cpu") -> Launcher[T]:
+    """Trains runs on `count` processes, each with the next run as soon as it is done with one.
 
     A process that dies costs what its run did since the last checkpoint; another takes its place and its GPU, which are
     dealt out in turn. `concurrent.futures` would end all processes when one dies.

@@ -1,1 +1,0 @@
-"""Runs trained by other processes: of this machine (`local`), or of a Ray cluster (`cluster`)."""
