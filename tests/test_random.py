@@ -13,6 +13,7 @@ from dropact._random import (
     threshold,
     unit_interval,
 )
+from dropact.functional import drop_activation
 
 M32 = 0xFFFFFFFF
 
@@ -67,15 +68,21 @@ def test_size_one_dimensions_do_not_matter():
         assert torch.equal(random_bits_like(torch.tensor(5), last), random_bits(torch.tensor(5), positions))
 
 
-def test_threads_and_devices_do_not_matter():
-    x, seed = torch.empty(100_000), torch.tensor(3)
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_the_number_of_threads_does_not_matter(count):
+    """Nor to the operation that draws: 300,000 elements are shared among threads by torch and by the kernels alike."""
+    x, seed = -torch.ones(300_007), torch.tensor(3)
+    index = [0, 1, 59_999, 100_002, 150_003, 200_004, 300_006]  # about where one thread's share may end
     threads = torch.get_num_threads()
-    results = []
-    for n in (1, 2):
-        torch.set_num_threads(n)
-        results.append(random_bits_like(seed, x))
-    torch.set_num_threads(threads)
-    assert torch.equal(*results)
+    torch.set_num_threads(count)
+    try:
+        bits = random_bits_like(seed, x)
+        dropped = drop_activation(x, 0.3, seed=3) != 0
+    finally:
+        torch.set_num_threads(threads)
+    assert [w & M32 for w in bits[index].tolist()] == [word(3, i) for i in index]
+    assert torch.equal(bits, random_bits(seed, torch.arange(len(x))))
+    assert torch.equal(dropped, is_chosen(bits, 0.3))
 
 
 def test_threshold_is_exact_at_the_ends_and_unbiased_between():

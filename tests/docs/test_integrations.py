@@ -1,5 +1,6 @@
 """What docs/integrations.md says of other libraries is so."""
 
+import copy
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from blocks import block, execute, execute_on_ranks, names_to_begin_with
 from torch import nn
 
+import dropact
 from dropact import DropActivation
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries
@@ -111,10 +113,26 @@ def test_rates_are_right_after_from_pretrained(kind, options, tmp_path, monkeypa
     torch.testing.assert_close(again.eval()(x)[0], model.eval()(x)[0], rtol=1e-5, atol=1e-6)
 
 
-def test_the_activation_of_gpt2_is_gelu_by_tanh():
-    activations = pytest.importorskip("transformers.activations")
-    x = torch.linspace(-6, 6, 1001, dtype=torch.float64)
-    torch.testing.assert_close(activations.ACT2FN["gelu_new"](x), nn.GELU("tanh")(x), rtol=1e-12, atol=1e-14)
+def test_gpt2_by_the_name_that_the_page_gives_computes_what_it_did_and_so_does_a_converted_one():
+    transformers = pytest.importorskip("transformers")
+    from transformers.activations import ACT2FN
+
+    torch.manual_seed(0)
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 50, "n_positions": 16}
+    plain = transformers.GPT2Model(transformers.GPT2Config(**sizes)).eval()
+    ACT2FN["drop_gelu_tanh"] = (DropActivation, {"drop_prob": 0.0, "activation": nn.GELU("tanh")})
+    try:
+        named = transformers.GPT2Model(transformers.GPT2Config(activation_function="drop_gelu_tanh", **sizes)).eval()
+    finally:
+        del ACT2FN["drop_gelu_tanh"]
+    named.load_state_dict(plain.state_dict())
+    converted = copy.deepcopy(plain)
+    assert len(dropact.convert_(converted, DropActivation(0.0))) == 2
+    words = torch.randint(50, (2, 7))
+    wanted = plain(words).last_hidden_state
+    for model in (named, converted):
+        assert len(ours(model)) == 2
+        torch.testing.assert_close(model(words).last_hidden_state, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_lightning_anneals_and_resumes(tmp_path, monkeypatch):
