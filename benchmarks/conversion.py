@@ -27,7 +27,7 @@ from torchvision.models import inception_v3, resnet50
 import dropact
 from dropact.bench.machine import Watch, environment, noise
 from dropact.bench.ratios import compare, spread
-from dropact.bench.timing import Contestant, Effort, Mark, WallClock, interleave
+from dropact.bench.timing import Call, Effort, Mark, WallClock, interleave
 from dropact.experiments.files import write_text
 
 FORMAT = "dropact conversion 1"
@@ -82,7 +82,7 @@ def network(block: type[Block], *, converted: bool) -> nn.Module:
     return model
 
 
-def step(model: nn.Module) -> Contestant:
+def step(model: nn.Module) -> Call:
     images, labels = torch.randn(32, 3, 32, 32), torch.arange(32) % 10
 
     def call(mark: Mark) -> None:
@@ -93,7 +93,7 @@ def step(model: nn.Module) -> Contestant:
     return call
 
 
-def conversion(build, size: int) -> dict[str, Contestant]:
+def conversion(build, size: int) -> dict[str, Call]:
     model, images = build().eval(), torch.randn(1, 3, size, size)
 
     def forward(mark: Mark) -> None:
@@ -115,7 +115,7 @@ def conversion(build, size: int) -> dict[str, Contestant]:
     }
 
 
-def table(title: str, contestants: dict[str, Contestant], rounds: int) -> dict[str, Any]:
+def table(title: str, contestants: dict[str, Call], rounds: int) -> dict[str, Any]:
     """Times and ratios to the first contestant's."""
     with Watch() as watch:
         samples = interleave(contestants, WallClock(), {"all": (0, 1)}, Effort(rounds, seconds=120))

@@ -30,7 +30,7 @@ import dropact
 from dropact._random import chosen_on_host
 from dropact.bench.machine import Watch, environment, load_at_start, noise
 from dropact.bench.ratios import compare, spread
-from dropact.bench.timing import Contestant, Effort, Mark, WallClock, clock_for, interleave
+from dropact.bench.timing import Call, Effort, Mark, WallClock, clock_for, interleave
 from dropact.experiments import build_network
 from dropact.experiments.files import write_text
 from dropact.methods import ResidualSum
@@ -88,7 +88,7 @@ def typical_seeds(survival: list[float]) -> Iterator[int]:
             wanted = next(turns)
 
 
-def step(model: nn.Module, args: argparse.Namespace) -> Contestant:
+def step(model: nn.Module, args: argparse.Namespace) -> Call:
     layout = torch.channels_last if args.bfloat16 else torch.contiguous_format
     model = model.to(args.device, memory_format=layout).train()
     images = torch.randn(args.batch, 3, 32, 32, device=args.device).contiguous(memory_format=layout)

@@ -54,25 +54,25 @@ def checked(reports: Reports, root: Path) -> Reports:
     return reports
 
 
-def _line(linked: str, table: Table, one: verdicts.Comparison) -> list[str]:
+def _line(linked: str, table: Table, one: verdicts.Effect) -> list[str]:
     detectable = "–" if one.difference.detectable is None else f"{one.difference.detectable:.2f}"
     numbers = (str(one.difference.n), one.compared_with, signed_interval(one.difference))
     return [f"{linked}, {table.title}", one.label, *numbers, probability(one.corrected), detectable, one.verdict]
 
 
-def _sittings_joined(commands: Iterable[str]) -> list[str]:
-    """The commands, those that differ in their seeds alone as one: what was run in sittings is made again at once.
+def _seeds_joined(commands: Iterable[str]) -> list[str]:
+    """The commands, those that differ in their seeds alone as one, as all is made again at once.
 
-    >>> _sittings_joined(["x --seeds 0-2 --out y", "x --seeds 4 --out y", "x --seeds 5-6 --out y", "z --seeds 3"])
+    >>> _seeds_joined(["x --seeds 0-2 --out y", "x --seeds 4 --out y", "x --seeds 5-6 --out y", "z --seeds 3"])
     ['x --seeds 0-3,5-6 --out y', 'z --seeds 3']
     """
-    sittings: dict[tuple[str, str], set[str]] = {}
+    found: dict[tuple[str, str], set[str]] = {}
     for command in commands:
         before, name, rest = command.partition(" --seeds ")
         value, gap, after = rest.partition(" ")
-        sittings.setdefault((before + name, gap + after), set()).add(value)
+        found.setdefault((before + name, gap + after), set()).add(value)
     joined = []
-    for (before, after), values in sittings.items():
+    for (before, after), values in found.items():
         one = values.pop() if len(values) == 1 else seed_ranges(sorted({n for text in values for n in seeds(text)}))
         joined.append(f"{before}{one}{after}")
     return sorted(joined)
@@ -84,7 +84,7 @@ def _about(linked: str, report: Report) -> str:
     errors = [row.train.mean for table in report.tables for row in table.rows]
     train = f"Train error {min(errors):.1f} to {max(errors):.1f} %."
     notes = " ".join(note for note in report.notes if note.startswith("Data: "))
-    words = ", ".join(f"`{command}`" for command in _sittings_joined(str(e["command"]) for e in report.environments))
+    words = ", ".join(f"`{command}`" for command in _seeds_joined(str(e["command"]) for e in report.environments))
     said = filter(None, (settings, train, notes, f"Made by {words}."))
     return f"* {linked}: {' '.join(said)}"
 

@@ -1,4 +1,4 @@
-"""Turns, rounds and marks, on a clock that only moves when a contestant says so."""
+"""Turns, rounds and marks, on a clock that only moves when a call says so."""
 
 from collections import Counter
 from itertools import pairwise
@@ -39,7 +39,7 @@ class FakeClock:
 
 
 def worker(clock, name, forward, backward, log):
-    """A contestant that takes `forward` and `backward` seconds, and 1000 more outside its marks."""
+    """A call that takes `forward` and `backward` seconds, and 1000 more outside its marks."""
 
     def call(mark):
         log.append(name)
@@ -86,16 +86,16 @@ def test_everyone_has_one_turn_per_round_after_the_warm_up(calls, lead_in):
         assert of_round == [name for i in order(3, number) for name in ["abc"[i]] * per_turn]
 
 
-@pytest.mark.parametrize("contestants", [1, 2, 3, 4, 5, 8, 9])
-def test_nobody_is_favoured_by_the_order(contestants):
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9])
+def test_nobody_is_favoured_by_the_order(count):
     """Everyone in every place, and behind every other one, equally often."""
-    rounds = [order(contestants, number) for number in range(2 * contestants)]
-    assert all(sorted(places) == list(range(contestants)) for places in rounds)
-    for place in range(contestants):
+    rounds = [order(count, number) for number in range(2 * count)]
+    assert all(sorted(places) == list(range(count)) for places in rounds)
+    for place in range(count):
         assert set(Counter(places[place] for places in rounds).values()) == {2}
-    if contestants > 1:
+    if count > 1:
         behind = Counter(pair for places in rounds for pair in pairwise(places))
-        assert len(behind) == contestants * (contestants - 1)
+        assert len(behind) == count * (count - 1)
         assert set(behind.values()) == {2}
 
 

@@ -1,4 +1,4 @@
-"""Cases, contestants, verdicts and the watch on the machine. No test asserts how long anything takes."""
+"""Cases, candidates and the watch on the machine. No test asserts how long anything takes."""
 
 import dataclasses
 import io
@@ -12,14 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from dropact import DropActivation, RandomizedReLU
-from dropact.bench import Effort, Plan, environment, measure, show_head, show_summary, show_table
+from dropact.bench import Effort, Suite, environment, measure, show_head, show_table
+from dropact.bench.calls import _network
 from dropact.bench.candidates import CANDIDATES, MaskArithmetic, mask_arithmetic
 from dropact.bench.machine import Watch, noise
-from dropact.bench.plan import OPERATION
-from dropact.bench.record import Verdict
-from dropact.bench.saved import Kept
-from dropact.bench.step import _network
-from dropact.bench.targets import LARGE, SMALL, STEP_IMAGES, kept_verdicts, verdicts
+from dropact.bench.suite import OPERATION
 from dropact.experiments.environment import git_revision
 from dropact.kernels import _dispatch, cpu
 
@@ -33,12 +30,12 @@ def shown(show, *args):
 
 
 def test_the_cases_are_the_ones_asked_for():
-    cases = Plan().cases()
+    cases = Suite().cases()
     operations = [(c.mode, c.shape, c.dtype, c.layout) for c in cases if c.what == OPERATION]
     assert len(set(operations)) == len(operations) == 16
     steps = [(c.mode, c.shape, c.dtype, c.layout) for c in cases if c.what == "ResNet-20 training step"]
-    assert steps == [(mode, STEP_IMAGES, "bfloat16", "channels_last") for mode in ("eager", "compiled")]
-    assert [c.layout for c in Plan(shapes=((3, 4),), dtypes=("float32",), step=False).cases()] == ["contiguous"] * 2
+    assert steps == [(mode, (128, 3, 32, 32), "bfloat16", "channels_last") for mode in ("eager", "compiled")]
+    assert [c.layout for c in Suite(shapes=((3, 4),), dtypes=("float32",), step=False).cases()] == ["contiguous"] * 2
 
 
 def test_mask_arithmetic_is_drop_activation():
@@ -70,20 +67,20 @@ def test_every_site_of_the_step_has_the_activation_and_all_begin_alike(name, lay
 
 
 def test_a_step_trains():
-    from dropact.bench.step import _contestant
+    from dropact.bench.calls import _step_call
 
     network = _network("drop_activation", "cpu", "resnet-20", 32)
     before = [p.clone() for p in network.parameters()]
-    _contestant(network, torch.randn(4, 3, 32, 32), torch.arange(4), compiled=False)(lambda: None)
+    _step_call(network, torch.randn(4, 3, 32, 32), torch.arange(4), compiled=False)(lambda: None)
     assert all(not torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
 
 
-def test_a_contestant_that_cannot_run_is_left_out_with_its_reason(monkeypatch):
+def test_a_candidate_that_cannot_run_is_left_out_with_its_reason(monkeypatch):
     def broken(x):
         raise NotImplementedError("no kernel for this\nand more")
 
     monkeypatch.setitem(CANDIDATES, "rrelu", type(CANDIDATES["rrelu"])("F.rrelu", broken))
-    plan = Plan(shapes=((2, 3),), dtypes=("float32",), only=("rrelu", "leaky_relu"), effort=QUICK)
+    plan = Suite(shapes=((2, 3),), dtypes=("float32",), only=("rrelu", "leaky_relu"), effort=QUICK)
     table = measure(plan.cases()[0], plan)
     assert [row.name for row in table.rows] == ["relu", "leaky_relu"]
     assert table.left_out == {"rrelu": "NotImplementedError: no kernel for this"}
@@ -95,18 +92,17 @@ def test_without_a_baseline_there_is_no_table_but_a_reason(monkeypatch):
         raise RuntimeError("[compiler] not found")
 
     monkeypatch.setitem(CANDIDATES, "relu", type(CANDIDATES["relu"])("F.relu", broken))
-    plan = Plan(shapes=((2, 3),), dtypes=("float32",), only=("relu",), effort=QUICK)
+    plan = Suite(shapes=((2, 3),), dtypes=("float32",), only=("relu",), effort=QUICK)
     table = measure(plan.cases()[0], plan)
     assert (table.rows, table.rounds) == ((), 0)
     assert "[compiler] not found" in shown(show_table, table)
-    assert shown(show_summary, [table]).startswith("Times are medians")
 
 
 def test_the_fallback_is_said_loudly(monkeypatch):
     monkeypatch.setattr(cpu, "extension", None)
     monkeypatch.setattr(cpu, "description", "no compiler here")
     monkeypatch.setattr(_dispatch, "_warned", set())
-    plan = Plan(shapes=((2, 3),), dtypes=("float32",), only=("drop_activation",), effort=QUICK)
+    plan = Suite(shapes=((2, 3),), dtypes=("float32",), only=("drop_activation",), effort=QUICK)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         table = measure(plan.cases()[0], plan)
@@ -115,42 +111,11 @@ def test_the_fallback_is_said_loudly(monkeypatch):
     assert "THE TORCH DEFINITION SERVES" in shown(show_head, environment("cpu", "dropact bench"))
 
 
-def met(name, mode, dtype, shape, **both):
-    found = verdicts("cpu", name, mode, dtype, shape, {name: {"both": [value] * 3} for name, value in both.items()})
-    return [(verdict.bound, verdict.met) for verdict in found]
+ON_GPU = Suite(shapes=((2, 3),), dtypes=("float32",), batch=2, accelerator=True, effort=QUICK)
 
 
-def test_the_targets_of_an_operation():
-    times = {"relu": 1.0, "rrelu": 5.5, "mask_arithmetic": 6.5, "drop_activation": 1.1, "randomized_relu": 1.3}
-    ours = ("drop_activation", "eager")
-    assert met(*ours, "float32", LARGE, **times) == [(1.12, True), (5.0, True), (6.0, False)]
-    assert met(*ours, "bfloat16", LARGE, **times) == [(1.0, False), (12.0, False), (6.0, False)]
-    assert met(*ours, "bfloat16", SMALL, **times)[0] == (1.4, True)
-    assert met("randomized_relu", "eager", "float32", LARGE, **times) == [(1.3, True)]
-    assert met("drop_activation", "compiled", "float32", LARGE, **times) == []
-    assert met(*ours, "float32", (2, 3), **times) == []
-    assert met(*ours, "float32", LARGE, relu=1.0, drop_activation=2.0) == [(1.12, False)]
-
-
-def test_the_targets_of_a_step_and_of_memory():
-    samples = {name: {"step": [value] * 3} for name, value in {"relu": 1.0, "drop_activation": 1.03}.items()}
-    assert [
-        (mode, [(v.bound, v.met) for v in verdicts("cpu", "drop_activation", mode, "bfloat16", STEP_IMAGES, samples)])
-        for mode in ("eager", "compiled")
-    ] == [("eager", [(1.02, False)]), ("compiled", [(1.05, True)])]
-    plan = Plan(shapes=((64, 64),), dtypes=("float32",), only=("drop_activation",), effort=QUICK)
-    (verdict,) = measure(plan.cases()[0], plan).rows[1].verdicts
-    assert verdict == Verdict("0 bytes kept beyond the output", 0.0, 0.0, at_least=False, met=True)
-    assert kept_verdicts("mask_arithmetic", "eager", Kept(0.0, 0.0, 12.0)) == []
-    assert not kept_verdicts("drop_activation", "eager", Kept(4.0, 0.0, 0.0))[0].met
-    assert not kept_verdicts("drop_activation_gelu", "eager", Kept(4.0, 4.0, 0.0))[0].met
-
-
-ON_GPU = Plan(shapes=((2, 3),), dtypes=("float32",), batch=2, accelerator=True, effort=QUICK)
-
-
-def test_a_gpus_plan_has_its_own_shapes_steps_and_targets():
-    plan = Plan.usual("cuda")
+def test_a_gpus_suite_has_its_own_shapes_and_steps():
+    plan = Suite.usual("cuda")
     assert [math.prod(shape) for shape in plan.shapes] == [2**26, 2**24]
     steps = [(case.what, case.mode, case.shape[-1]) for case in plan.cases() if case.network]
     assert steps == [
@@ -158,20 +123,6 @@ def test_a_gpus_plan_has_its_own_shapes_steps_and_targets():
         for network, side in (("ResNet-18", 32), ("ViT-small", 224))
         for mode in ("eager", "compiled")
     ]
-    times = {"relu": 1.0, "gelu": 2.0, "copy": 0.8, "drop_activation": 1.1, "drop_activation_gelu": 2.1}
-
-    def found(name, mode, shape, part, **samples):
-        samples = {name: {part: [value] * 3} for name, value in samples.items()}
-        found = verdicts("cuda", name, mode, "bfloat16", shape, samples)
-        return [(v.bound, round(v.value, 4), v.met) for v in found]
-
-    # five tensors in 1.1 where the copy moves four in 0.8
-    operation = (plan.shapes[0], "both")
-    assert found("drop_activation", "eager", *operation, **times) == [(1.05, 1.1, False), (0.85, 0.9091, True)]
-    assert found("drop_activation_gelu", "eager", *operation, **times) == [(1.05, 1.05, True), (0.85, 0.4762, False)]
-    assert found("drop_activation", "eager", plan.shapes[1], "both", **times) == []
-    assert found("drop_activation", "eager", (128, 3, 224, 224), "step", **times) == [(1.02, 1.1, False)]
-    assert found("drop_activation", "compiled", (128, 3, 32, 32), "step", **times) == [(1.03, 1.1, False)]
 
 
 def test_the_copy_and_what_is_beside_it():
@@ -190,9 +141,9 @@ def test_the_copy_and_what_is_beside_it():
 @pytest.mark.parametrize("network", ["resnet-18", "timm:vit_small_patch16_224"])
 def test_a_step_on_a_gpu_says_its_most_memory(monkeypatch, network):
     pytest.importorskip("timm")
-    monkeypatch.setattr("dropact.bench.plan.STEP_NETWORKS", {"cpu": (network,)})
-    monkeypatch.setattr("dropact.bench.plan.peak_bytes", lambda contestant, device, before: 3 * 2**20)
-    monkeypatch.setattr("dropact.bench.plan.STEP_CALLS_AHEAD", 1)
+    monkeypatch.setattr("dropact.bench.suite.STEP_NETWORKS", {"cpu": (network,)})
+    monkeypatch.setattr("dropact.bench.suite.peak_bytes", lambda call, device, before: 3 * 2**20)
+    monkeypatch.setattr("dropact.bench.suite.STEP_CALLS_AHEAD", 1)
     only, effort = ("drop_activation",), Effort(1, 5.0, 0, 1)
     plan = dataclasses.replace(ON_GPU, operations=False, modes=("eager",), only=only, effort=effort)
     (case,) = plan.cases()

@@ -1,22 +1,12 @@
 """The scripts of `benchmarks/` on what they are asked for; nothing is measured."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from script import script
 
 from dropact.experiments.data import Dataset
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("steps", [0, 5])

@@ -1,3 +1,4 @@
+import argparse
 import json
 import re
 import subprocess
@@ -8,7 +9,14 @@ import torch
 from makers import make_run, snapshot
 
 from dropact.cli import main
-from dropact.cli.options import DATASET_HELP, METHOD_HELP, METHOD_OPTIONS, NETWORK_HELP, SETTING_OPTIONS
+from dropact.cli.options import (
+    DATASET_HELP,
+    METHOD_HELP,
+    METHOD_OPTIONS,
+    NETWORK_HELP,
+    add_training_options,
+    setting_options,
+)
 from dropact.cli.parser import seeds
 from dropact.cli.progress import Bars
 from dropact.experiments.config import RunConfig
@@ -99,7 +107,9 @@ def test_every_field_of_a_setting_has_an_argument(tmp_path):
     expected = {"train_on": "train+validation", "augmentation": "crop+flip", "label_smoothing": 0.1, "clip_norm": 2.0}
     expected |= {"ema_decay": 0.9, "precision": "bfloat16", "memory_format": "channels_last", "compiled": False}
     assert expected.items() <= config.items()
-    said = {*SETTING_OPTIONS, "dataset", "network", "milestones"} | {
+    parser = argparse.ArgumentParser()
+    add_training_options(parser, "runs")
+    said = {*setting_options(parser.parse_args([])), "dataset", "network", "milestones"} | {
         "normalisation",
         "full_epochs",
         "dropout",

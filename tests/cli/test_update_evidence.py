@@ -95,7 +95,7 @@ def test_the_variance_shift_of_a_study_that_recorded_one_is_there(root):
 
 
 def test_commands_that_differ_in_their_seeds_alone_are_one(root):
-    folder = root / "results" / "sittings"
+    folder = root / "results" / "parts"
     for seed, words in enumerate(
         ["--seeds 2 --row a", "--row a", "--seeds 2-2,4 --row a", "--seeds 3 --row b", "--row a"]
     ):

@@ -5,9 +5,9 @@ import torch
 
 from dropact.experiments.errors import RecordError
 from dropact.experiments.recipes import figure3
-from dropact.experiments.recipes.figure3 import FUNCTIONS, Study, one_seed, read, run
+from dropact.experiments.recipes.figure3 import FUNCTIONS, Regression, one_seed, read, run
 
-SMALL = Study(widths=(16, 8), steps=(1, 20), tested=11)
+SMALL = Regression(widths=(16, 8), steps=(1, 20), tested=11)
 
 
 def test_the_functions_are_those_of_the_text():
@@ -32,7 +32,7 @@ def test_both_methods_start_from_the_same_weights_and_points():
 def test_the_noise_is_standard_normal_and_of_the_seed():
     residuals = []
     for seed in range(40):
-        _, curves = one_seed(Study(widths=(2,), steps=(1,), tested=2), seed)
+        _, curves = one_seed(Regression(widths=(2,), steps=(1,), tested=2), seed)
         x, y = (torch.tensor(curves["x sin x"][name]) for name in "xy")
         residuals.append(y - x * x.sin())
     residuals = torch.cat(residuals)
@@ -43,7 +43,7 @@ def test_the_noise_is_standard_normal_and_of_the_seed():
 
 
 def test_errors_are_distances_in_evaluation_mode_and_training_lowers_them():
-    results, curves = one_seed(Study(widths=(64, 32), steps=(1, 200), tested=figure3.DRAWN), seed=0)
+    results, curves = one_seed(Regression(widths=(64, 32), steps=(1, 200), tested=figure3.DRAWN), seed=0)
     for function, methods in results.items():
         truth = FUNCTIONS[function](torch.linspace(0, 10, figure3.DRAWN))
         for method, errors in methods.items():
@@ -114,7 +114,7 @@ def test_a_file_of_something_else_is_called_damaged(tmp_path, content):
 def test_another_study_and_damage_are_refused(tmp_path):
     run(tmp_path, [0], "first", study=SMALL)
     with pytest.raises(RecordError, match="holds another study"):
-        run(tmp_path, [1], "other", study=Study(drop_prob=0.1))
+        run(tmp_path, [1], "other", study=Regression(drop_prob=0.1))
     path = tmp_path / "figure3.json"
     record = json.loads(path.read_text())
     del record["seeds"]["0"]["steps"]["baseline"]["20"]

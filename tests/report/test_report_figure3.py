@@ -6,7 +6,7 @@ from scipy import stats
 
 from dropact.cli import main
 from dropact.experiments.recipes import figure3
-from dropact.experiments.recipes.figure3 import Study
+from dropact.experiments.recipes.figure3 import Regression
 from dropact.report.figure3 import grid, markdown, picture, read_study, write_figure3
 
 RESULTS = Path(__file__).parents[2] / "results" / "figure3"
@@ -15,7 +15,9 @@ RESULTS = Path(__file__).parents[2] / "results" / "figure3"
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figure3")
-    figure3.run(folder, range(4), "dropact reproduce figure3", study=Study(widths=(16, 8), steps=(1, 20), tested=11))
+    figure3.run(
+        folder, range(4), "dropact reproduce figure3", study=Regression(widths=(16, 8), steps=(1, 20), tested=11)
+    )
     return read_study(folder)
 
 
@@ -61,7 +63,7 @@ def test_the_picture_is_whole_and_says_what_it_shows(small, tmp_path):
 
 
 def test_one_seed_has_no_interval_and_says_so(tmp_path):
-    figure3.run(tmp_path, [7], "dropact reproduce figure3", study=Study(widths=(4,), steps=(1,), tested=2))
+    figure3.run(tmp_path, [7], "dropact reproduce figure3", study=Regression(widths=(4,), steps=(1,), tested=2))
     study = read_study(tmp_path)
     assert "one seed: no interval" in study.sentences()[0]
     assert picture(study)
@@ -85,7 +87,7 @@ def test_the_command_takes_only_what_it_can_use(tmp_path, capsys):
 
 
 def test_the_command_trains_and_writes(tmp_path, capsys, monkeypatch):
-    small = Study(widths=(8,), steps=(1, 2), tested=11)
+    small = Regression(widths=(8,), steps=(1, 2), tested=11)
     run = figure3.run
     monkeypatch.setattr(figure3, "run", lambda out, seeds, command: run(out, seeds, command, study=small))
     assert main(["reproduce", "figure3", "--out", str(tmp_path), "--seeds", "2"]) == 0
@@ -105,4 +107,4 @@ def test_the_committed_table_is_what_the_record_says():
     study = read_study(RESULTS)
     assert (RESULTS / "table.md").read_text(encoding="utf-8") == markdown(study)
     assert len(study.seeds) >= 20
-    assert study.record["study"] == figure3._json(Study())
+    assert study.record["study"] == figure3._json(Regression())

@@ -96,13 +96,13 @@ def noise(others: float | None, spread_of_baseline: float) -> list[str]:
     >>> noise(0.01, 0.05)
     []
     >>> noise(1.0, 0.5)
-    ['other processes used 1.00 cores', "the first contestant's own time varies by 50 %"]
+    ['other processes used 1.00 cores', "the first one's own time varies by 50 %"]
     """
     found = []
     if others is not None and others > MOST_OTHERS:
         found.append(f"other processes used {others:.2f} cores")
     if spread_of_baseline > MOST_SPREAD:
-        found.append(f"the first contestant's own time varies by {100 * spread_of_baseline:.0f} %")
+        found.append(f"the first one's own time varies by {100 * spread_of_baseline:.0f} %")
     return found
 
 

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 from dropact.bench.record import Figure
 
+# Tensors that have to be read or written, forward and backward: a copy's two and two; two and three where backward
+# reads something that forward has left.
+_TENSORS_OF_COPY, _TENSORS = 4, 5
+
 
 def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
     """A 95 % confidence interval of the median, from the order of the values alone; all of them if fewer than 6.
@@ -40,7 +44,7 @@ def compare(seconds: Sequence[float], baseline: Sequence[float]) -> Figure:
 
 
 def spread(seconds: Sequence[float]) -> float:
-    """Distance of the quartiles over the median: how far a contestant's own rounds lie apart.
+    """Distance of the quartiles over the median: how far one's own rounds lie apart.
 
     >>> spread([1.0, 2.0, 3.0, 4.0, 5.0])
     0.6666666666666666
@@ -49,3 +53,17 @@ def spread(seconds: Sequence[float]) -> float:
         return 0.0
     low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
     return (high - low) / middle
+
+
+def share_of_copy(seconds: Sequence[float], copy: Sequence[float]) -> float:
+    """The bandwidth of forward and backward as a share of the copy's.
+
+    >>> share_of_copy([5.0], [4.0])
+    1.0
+    """
+    return compare(copy, seconds).ratio * _TENSORS / _TENSORS_OF_COPY
+
+
+def bandwidth_of_copy(seconds: Sequence[float], bytes_of_tensor: int) -> float:
+    """Bytes per second, from the times of its forward and backward."""
+    return _TENSORS_OF_COPY * bytes_of_tensor / statistics.median(seconds)

@@ -26,19 +26,8 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One target held against what was measured."""
-
-    text: str
-    value: float
-    bound: float
-    at_least: bool
-    met: bool
-
-
-@dataclass(frozen=True)
-class Row:
-    """One contestant: a figure per part, what it keeps for backward, and the targets it has.
+class Timing:
+    """One candidate: a figure per part, and what it keeps for backward.
 
     On a GPU also its `share` of the copy's bandwidth, taken over forward and backward, and the most memory that a step
     takes, weights, gradients and optimiser included.
@@ -48,14 +37,13 @@ class Row:
     label: str
     figures: Mapping[str, Figure]
     kept: Kept | None = None
-    verdicts: Sequence[Verdict] = ()
     share: float | None = None
     peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Contestants measured together. `noise` says why the figures deserve doubt, `left_out` who could not run.
+    """Candidates measured together. `noise` says why the figures deserve doubt, `left_out` who could not run.
 
     `copy_bandwidth` is what the copy moves, bytes read and bytes written, per second.
     """
@@ -68,7 +56,7 @@ class Table:
     backend: str
     rounds: int
     calls: int
-    rows: Sequence[Row]
+    rows: Sequence[Timing]
     noise: Sequence[str]
     left_out: Mapping[str, str]
     copy_bandwidth: float | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dropact.bench.timing import Contestant, ignore
+from dropact.bench.timing import Call, ignore
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ def allocated(device: str) -> int:
     return torch.cuda.memory_allocated() if device == "cuda" else 0
 
 
-def peak_bytes(contestant: Contestant, device: str, before: int) -> int | None:
-    """The most that a call takes on a GPU, beyond the `before` that were taken when the contestant was made."""
+def peak_bytes(call: Call, device: str, before: int) -> int | None:
+    """The most that a call takes on a GPU, beyond the `before` that were taken when it was made."""
     if device != "cuda":
         return None
-    contestant(ignore)
+    call(ignore)
     torch.cuda.reset_peak_memory_stats()
-    contestant(ignore)
+    call(ignore)
     return int(torch.cuda.max_memory_allocated()) - before

@@ -1,10 +1,10 @@
 """The benchmark on a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dropact.bench.machine import falls_back
-from dropact.bench.record import Row, Table, Verdict
+from dropact.bench.record import Table, Timing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +33,7 @@ def show_head(environment: Mapping[str, Any], console: "Console") -> None:
 
 
 def show_table(table: Table, console: "Console") -> None:
-    """One case, a contestant a row."""
+    """One case, a candidate a row."""
     from rich.markup import escape
     from rich.table import Table as Grid
 
@@ -60,7 +60,6 @@ def show_table(table: Table, console: "Console") -> None:
     with_peak = any(row.peak_bytes is not None for row in table.rows)
     if with_peak:
         grid.add_column("most memory\nMiB", justify="right")
-    grid.add_column("target")
     for row in table.rows:
         cells = [row.label]
         for part in parts:
@@ -71,31 +70,13 @@ def show_table(table: Table, console: "Console") -> None:
             cells.append("" if row.share is None else f"{row.share:.2f}")
         if with_peak:
             cells.append("" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:,.0f}")
-        grid.add_row(*map(escape, cells), "\n".join(map(_verdict, row.verdicts)))
+        grid.add_row(*map(escape, cells))
     console.print(grid)
     for name, why in table.left_out.items():
         console.print(f"[bold]Left out:[/bold] {escape(name)}: {escape(why)}", highlight=False)
 
 
-def show_summary(tables: Sequence[Table], console: "Console") -> None:
-    """How many targets are met, each missed one in a line, and how to read the tables."""
-    held = [(table, row, verdict) for table in tables for row in table.rows for verdict in row.verdicts]
-    missed = [(table, row, verdict) for table, row, verdict in held if not verdict.met]
-    if held:
-        noisy = ", on a noisy machine" if any(table.noise for table in tables) else ""
-        console.print(f"Targets: {len(held) - len(missed)} met, {len(missed)} missed{noisy}.", highlight=False)
-    for table, row, verdict in missed:
-        line = f"  missed: {row.label}, {table.title}: {verdict.text} ({verdict.value:.2f})"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(LEGEND, style="dim", highlight=False)
-
-
-def _kept(row: Row) -> str:
+def _kept(row: Timing) -> str:
     if row.kept is None:
         return ""
     return " + ".join(f"{round(value, 2):g}" for value in (row.kept.input, row.kept.output, row.kept.more))
-
-
-def _verdict(verdict: Verdict) -> str:
-    word = "[green]met[/]" if verdict.met else "[bold red]missed[/]"
-    return f"{verdict.text}: {word}" + (f" ({verdict.value:.2f})" if verdict.at_least else "")

@@ -1,4 +1,4 @@
-"""Contestants timed in turns, in one process, so that whatever the machine does happens to all of them."""
+"""Calls timed in turns, in one process, so that whatever the machine does happens to all of them."""
 
 import statistics
 import time
@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 
 Mark = Callable[[], None]
-Contestant = Callable[[Mark], object]  # does its work, calling `mark` at the borders of its parts
+Call = Callable[[Mark], object]  # does its work, calling `mark` at the borders of its parts
 Parts = Mapping[str, tuple[int, int]]  # each part from one mark to another
-Samples = dict[str, dict[str, list[float]]]  # contestant -> part -> seconds, one per round
+Samples = dict[str, dict[str, list[float]]]  # name -> part -> seconds, one per round
 
 
 class Clock(Protocol):
@@ -98,46 +98,46 @@ class Effort:
     least: int = 5
 
 
-def order(contestants: int, number: int) -> list[int]:
+def order(count: int, number: int) -> list[int]:
     """Who comes when in round `number`: rotated each round, and everyone behind everyone else equally often.
 
     >>> [order(4, number) for number in range(4)]
     [[0, 1, 3, 2], [1, 2, 0, 3], [2, 3, 1, 0], [3, 0, 2, 1]]
 
-    A mere rotation would keep each contestant behind the same neighbour, whose caches and sleeping threads it inherits.
+    A mere rotation would keep each call behind the same neighbour, whose caches and sleeping threads it inherits.
     """
-    zigzag = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(contestants)]
-    turns = [(place + number) % contestants for place in zigzag]
-    return turns[::-1] if contestants % 2 and number // contestants % 2 else turns
+    zigzag = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)]
+    turns = [(place + number) % count for place in zigzag]
+    return turns[::-1] if count % 2 and number // count % 2 else turns
 
 
 def ignore() -> None:
     """The mark of calls that nobody times."""
 
 
-def turn(contestant: Contestant, clock: Clock, parts: Parts, calls: int, lead_in: bool) -> dict[str, float]:
+def turn(call: Call, clock: Clock, parts: Parts, calls: int, lead_in: bool) -> dict[str, float]:
     """Median seconds of each part over `calls` calls, behind a call that counts for nothing if `lead_in`."""
     marks: list[float] = []
     while not marks:
         if lead_in:
-            contestant(ignore)
+            call(ignore)
         for _ in range(calls):
-            contestant(clock.mark)
+            call(clock.mark)
         marks = clock.read()
     each = len(marks) // calls
     starts = range(0, len(marks), each)
     return {part: statistics.median(marks[s + to] - marks[s + of] for s in starts) for part, (of, to) in parts.items()}
 
 
-def calls_per_turn(contestant: Contestant, clock: Clock, target: float = 1e-3, most: int = 10) -> int:
+def calls_per_turn(call: Call, clock: Clock, target: float = 1e-3, most: int = 10) -> int:
     """How many calls of the baseline fill `target` seconds: short ones are repeated to lift them above the noise."""
     whole = {"whole": (0, -1)}
-    seconds = statistics.median(turn(contestant, clock, whole, 1, lead_in=True)["whole"] for _ in range(5))
+    seconds = statistics.median(turn(call, clock, whole, 1, lead_in=True)["whole"] for _ in range(5))
     return max(1, min(most, round(target / seconds))) if seconds > 0 else most
 
 
 def interleave(
-    contestants: Mapping[str, Contestant],
+    calls_by_name: Mapping[str, Call],
     clock: Clock,
     parts: Parts,
     effort: Effort,
@@ -146,7 +146,7 @@ def interleave(
     lead_in: bool = True,
     now: Callable[[], float] = time.monotonic,
 ) -> Samples:
-    """Seconds of each contestant in each round; every one has one turn per round.
+    """Seconds of each call in each round; every one has one turn per round.
 
     >>> def work(mark):
     ...     mark(); sum(range(100)); mark()
@@ -157,20 +157,20 @@ def interleave(
     Args:
         parts: which marks each part lies between.
         calls: timed calls per turn, of which the median is taken.
-        lead_in: whether an untimed call precedes them, so that the caches and threads found are the contestant's own.
+        lead_in: whether an untimed call precedes them, so that the caches and threads found are the call's own.
         now: the time that `effort.seconds` is counted in; that of warm-up does not count.
     """
-    names = list(contestants)
+    names = list(calls_by_name)
     for _ in range(effort.warmup):
         for name in names:
-            contestants[name](ignore)
+            calls_by_name[name](ignore)
     samples: Samples = {name: {part: [] for part in parts} for name in names}
     end = now() + effort.seconds
     for number in range(effort.rounds):
         if number >= effort.least and now() >= end:
             break
         for index in order(len(names), number):
-            taken = turn(contestants[names[index]], clock, parts, calls, lead_in)
+            taken = turn(calls_by_name[names[index]], clock, parts, calls, lead_in)
             for part, seconds in taken.items():
                 samples[names[index]][part].append(seconds)
     return samples

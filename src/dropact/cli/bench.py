@@ -10,14 +10,13 @@ from dropact.cli.options import command_line
 from dropact.cli.parser import UsageError
 
 if TYPE_CHECKING:
-    from dropact.bench import Plan, Table
+    from dropact.bench import Suite, Table
 
 DESCRIPTION = """\
 Times Drop-Activation, RandomizedReLU and their rivals, forward, backward and both, and a whole training step of a
 ResNet-20 (on a GPU of a ResNet-18 and a ViT-small), eager and compiled; all in one process, in turns, as ratios to
-F.relu of the same mode. One table per mode, shape, dtype and memory format, with the project's targets beside the
-ratios. Takes up to twenty minutes: run it alone, as anything else on the machine shows in the figures. The tables say
-so where it was not quiet.
+F.relu of the same mode. One table per mode, shape, dtype and memory format. Takes up to twenty minutes: run it alone,
+as anything else on the machine shows in the figures. The tables say so where it was not quiet.
 """
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MOST_ELEMENTS = 2**28  # several tensors of that size are alive at a time
@@ -40,7 +39,7 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="these, beside relu (default: all)")
     parser.add_argument("--batch", type=int, help="images of the training step (128)")
-    parser.add_argument("--rounds", type=int, help="turns of each contestant per table (50)")
+    parser.add_argument("--rounds", type=int, help="turns of each candidate per table (50)")
     parser.add_argument("--seconds", type=float, help="stop a table after this long, but not before 5 rounds (40)")
     parser.add_argument("--threads", type=int, help="threads of torch (torch's own choice)")
     parser.add_argument("--no-operations", action="store_true", help="leave the single operations out")
@@ -71,24 +70,24 @@ def shape(text: str) -> tuple[int, ...]:
 def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from dropact.bench import FORMAT, document, environment, measure, show_head, show_summary, show_table
+    from dropact.bench import FORMAT, LEGEND, document, environment, measure, show_head, show_table
     from dropact.cli.json_file import claim_file
     from dropact.experiments.files import write_text
 
-    plan = plan_of(args)
+    suite = suite_of(args)
     if args.json is not None:
         claim_file(args.json, FORMAT)
     console, progress = Console(), Console(stderr=True)
     if not console.is_terminal:
         console = Console(width=160)
-    about = environment(plan.device, command_line(args))
+    about = environment(suite.device, command_line(args))
     show_head(about, console)
-    cases = plan.cases()
+    cases = suite.cases()
     tables: list[Table] = []
     try:
         for case in cases:
             with progress.status(f"{len(tables) + 1} of {len(cases)}: {case.what}, {case.mode}, {case.dtype}"):
-                tables.append(measure(case, plan))
+                tables.append(measure(case, suite))
             show_table(tables[-1], console)
             if args.json is not None:
                 write_text(args.json, document(about, tables, complete=len(tables) == len(cases)))
@@ -96,14 +95,14 @@ def run(args: argparse.Namespace) -> None:
         kept = f"; they are in {args.json}" if tables and args.json is not None else ""
         progress.print(f"dropact: stopped after {len(tables)} of {len(cases)} tables{kept}", markup=False)
         raise SystemExit(130) from None
-    show_summary(tables, console)
+    console.print(LEGEND, style="dim", highlight=False)
 
 
-def plan_of(args: argparse.Namespace) -> "Plan":
+def suite_of(args: argparse.Namespace) -> "Suite":
     """What the words on the command line ask for, checked; sets the number of threads."""
     import torch
 
-    from dropact.bench import NAMES, Effort, Plan
+    from dropact.bench import NAMES, Effort, Suite
 
     unknown = [name for name in args.only if name not in NAMES]
     if unknown:
@@ -121,7 +120,7 @@ def plan_of(args: argparse.Namespace) -> "Plan":
     if args.threads is not None:
         torch.set_num_threads(args.threads)
 
-    usual = Plan.usual(args.device)
+    usual = Suite.usual(args.device)
     if args.quick:
         usual = replace(usual, shapes=((4, 8, 8, 8),), batch=8, effort=Effort(3, 5.0, 1))
     compiled = not args.quick if args.compiled is None else args.compiled

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,32 +43,7 @@ METHOD_HELP = (
     "baseline, dropout, hidden-dropout, rrelu, drop-activation, gaaf, aid, stocha, stochastic-depth, "
     "depth-uniform, depth-linear, depth-sensitivity, cutout, autoaugment, or several joined by +"
 )
-SETTING_OPTIONS = (
-    "epochs",
-    "batch_size",
-    "lr",
-    "momentum",
-    "weight_decay",
-    "nesterov",
-    "schedule",
-    "lr_factor",
-    "train_on",
-    "train_images",
-    "evaluate_every",
-    "augmentation",
-    "label_smoothing",
-    "clip_norm",
-    "ema_decay",
-    "precision",
-    "memory_format",
-    "compiled",
-    "normalisation",
-    "dropout",
-    "microbatches",
-    "shared_masks",
-    "sync_batchnorm",
-    "recalibrated",
-)
+_NO_SETTING = ("dataset", "network", "method", "options", "seed", "milestones")  # said or read in another way
 
 
 def require_extras(*more: str) -> None:
@@ -176,6 +152,13 @@ def pace_said(args: argparse.Namespace, held: Mapping[str, Any] | None) -> dict[
     return pace | {name: getattr(args, name) for name in PACE if getattr(args, name) is not None}
 
 
+def setting_options(args: argparse.Namespace) -> list[str]:
+    """The arguments that are fields of a config under their own name."""
+    from dropact.experiments.config import RunConfig
+
+    return [each.name for each in fields(RunConfig) if each.name not in _NO_SETTING and hasattr(args, each.name)]
+
+
 def setting_of(args: argparse.Namespace, held: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The default setting of the data set, at its pace, with what was said on the command line in its place.
 
@@ -184,8 +167,9 @@ def setting_of(args: argparse.Namespace, held: Mapping[str, Any] | None = None) 
     """
     from dropact.experiments.recipes import default_setting
 
+    names = setting_options(args)
     setting = {**default_setting(args.dataset, args.network), **pace_of(args, args.dataset, held)}
-    setting.update({name: getattr(args, name) for name in SETTING_OPTIONS if getattr(args, name) is not None})
+    setting.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
     if args.milestones is not None:
         try:
             setting["milestones"] = tuple(int(part) for part in args.milestones.split(","))

@@ -53,7 +53,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Method:
+class Regulariser:
     """One entry: how tables call it, its options, and what it does.
 
     Args:
@@ -111,34 +111,21 @@ def _refused_as(what: str) -> Iterator[None]:
         raise ConfigError(f"method: got one that {what}, but {error}") from None
 
 
-def _convert(network: nn.Module, layer: nn.Module) -> None:
-    with _refused_as("replaces activations"):
-        convert_(network, layer)
+def _activations(
+    label: str, options: Mapping[str, Option], made: Callable[[Options], nn.Module], **more: Any
+) -> Regulariser:
+    """Every activation replaced by the layer that is made of the options."""
 
+    def change(network: nn.Module, options: Options) -> None:
+        with _refused_as("replaces activations"):
+            convert_(network, made(options))
 
-def _randomized_relu(network: nn.Module, options: Options) -> None:
-    _convert(network, RandomizedReLU(lower=options["lower"], upper=options["upper"]))
+    return Regulariser(label, options, change, replaces_activations=True, **more)
 
 
 def _slopes_in_order(options: Options) -> None:
     if options["lower"] > options["upper"]:
         raise ConfigError(f"lower: got {options['lower']!r}, accepted: at most upper = {options['upper']!r}")
-
-
-def _gaaf(network: nn.Module, options: Options) -> None:
-    _convert(network, GAAF())
-
-
-def _aid(network: nn.Module, options: Options) -> None:
-    _convert(network, AID(drop_prob=options["aid_drop_prob"]))
-
-
-def _stocha(network: nn.Module, options: Options) -> None:
-    _convert(network, StochA(drop_prob=options["stocha_drop_prob"]))
-
-
-def _drop_activation(network: nn.Module, options: Options) -> None:
-    _convert(network, DropActivation(drop_prob=options["drop_prob"]))
 
 
 def _even_hole(options: Options) -> None:
@@ -151,16 +138,15 @@ def _stochastic_depth(network: nn.Module, survival: Survival) -> None:
         add_stochastic_depth_(network, survival)
 
 
-def _linear_depth(network: nn.Module, options: Options) -> None:
-    _stochastic_depth(network, partial(linear_survival, last=options["last_survival"]))
+def _branches(label: str, options: Mapping[str, Option], survival: Callable[[Options], Survival]) -> Regulariser:
+    """Every residual branch dropped, at survival rates that follow from the options."""
+    return Regulariser(
+        label, options, lambda network, options: _stochastic_depth(network, survival(options)), drops_branches=True
+    )
 
 
-def _uniform_budget(network: nn.Module, options: Options) -> None:
-    _stochastic_depth(network, options["uniform_budget"])
-
-
-def _linear_budget(network: nn.Module, options: Options) -> None:
-    _stochastic_depth(network, lambda depth: linear_survival(depth, budget=options["linear_budget"] * depth))
+def _linear_budget(options: Options) -> Survival:
+    return lambda depth: linear_survival(depth, budget=options["linear_budget"] * depth)
 
 
 def _sensitive_budget(network: nn.Module, options: Options, sample: Sample) -> None:
@@ -174,52 +160,57 @@ def _sensitive_budget(network: nn.Module, options: Options, sample: Sample) -> N
 POLICIES = {"cifar10": "cifar10", "cifar100": "cifar10", "svhn": "svhn"}
 
 # Tables list them in this order.
-METHODS: Mapping[str, Method] = {
-    "baseline": Method("ReLU (baseline)"),
+METHODS: Mapping[str, Regulariser] = {
+    "baseline": Regulariser("ReLU (baseline)"),
     # On the input of the last fully connected layer, at the rate of Srivastava et al. for hidden units: our choice,
     # the Drop-Activation paper compares with Dropout in words only.
-    "dropout": Method("Dropout", {"rate": Option(0.5)}, _dropout),
-    "rrelu": Method(
+    "dropout": Regulariser("Dropout", {"rate": Option(0.5)}, _dropout),
+    "rrelu": _activations(
         "RReLU",
         {"lower": Option(1 / 8), "upper": Option(1 / 3)},
-        _randomized_relu,
-        replaces_activations=True,
+        lambda options: RandomizedReLU(lower=options["lower"], upper=options["upper"]),
         check=_slopes_in_order,
     ),
-    "drop-activation": Method(
-        "Drop-Activation", {"drop_prob": Option(0.05)}, _drop_activation, replaces_activations=True
+    "drop-activation": _activations(
+        "Drop-Activation",
+        {"drop_prob": Option(0.05)},
+        lambda options: DropActivation(drop_prob=options["drop_prob"]),
     ),
-    "autoaugment": Method(
+    "autoaugment": Regulariser(
         "AutoAugment", images=lambda options, dataset: {"autoaugment": POLICIES[dataset]}, datasets=POLICIES
     ),
     # The side of the hole in pixels: DeVries and Taylor (2017).
-    "cutout": Method(
+    "cutout": Regulariser(
         "Cutout",
         {"size": Option({"cifar10": 16, "cifar100": 8, "svhn": 20}, least=2, most=1024, whole=True)},
         images=lambda options, dataset: {"cutout": options["size"]},
         check=_even_hole,
     ),
     # On the input of every fully connected layer but the first: what "dropout" means of a multilayer perceptron.
-    "hidden-dropout": Method("Dropout in all hidden layers", {"hidden_rate": Option(0.5)}, _hidden_dropout),
-    "gaaf": Method("GAAF", network=_gaaf, replaces_activations=True),
+    "hidden-dropout": Regulariser("Dropout in all hidden layers", {"hidden_rate": Option(0.5)}, _hidden_dropout),
+    "gaaf": _activations("GAAF", {}, lambda options: GAAF()),
     # Huang et al. (2016): the survival rates fall to that of the last block in a straight line.
-    "stochastic-depth": Method("Stochastic depth", {"last_survival": Option(0.5)}, _linear_depth, drops_branches=True),
+    "stochastic-depth": _branches(
+        "Stochastic depth",
+        {"last_survival": Option(0.5)},
+        lambda options: partial(linear_survival, last=options["last_survival"]),
+    ),
     # At the same budget, the mean share of active branches (Hayou and Ayed, 2021).
-    "depth-uniform": Method(
-        "Stochastic depth, uniform", {"uniform_budget": Option(0.75)}, _uniform_budget, drops_branches=True
+    "depth-uniform": _branches(
+        "Stochastic depth, uniform", {"uniform_budget": Option(0.75)}, lambda options: options["uniform_budget"]
     ),
-    "depth-linear": Method(
-        "Stochastic depth, linear", {"linear_budget": Option(0.75, least=0.5)}, _linear_budget, drops_branches=True
-    ),
-    "depth-sensitivity": Method(
+    "depth-linear": _branches("Stochastic depth, linear", {"linear_budget": Option(0.75, least=0.5)}, _linear_budget),
+    "depth-sensitivity": Regulariser(
         "Stochastic depth, by sensitivity",
         {"sensitive_budget": Option(0.75)},
         network_on=_sensitive_budget,
         drops_branches=True,
     ),
-    "aid": Method("AID", {"aid_drop_prob": Option(0.1)}, _aid, replaces_activations=True),
+    "aid": _activations("AID", {"aid_drop_prob": Option(0.1)}, lambda options: AID(drop_prob=options["aid_drop_prob"])),
     # No last epochs with ReLU alone, as the paper has them: our runs have one network from beginning to end.
-    "stocha": Method("StochA", {"stocha_drop_prob": Option(0.5)}, _stocha, replaces_activations=True),
+    "stocha": _activations(
+        "StochA", {"stocha_drop_prob": Option(0.5)}, lambda options: StochA(drop_prob=options["stocha_drop_prob"])
+    ),
 }
 
 

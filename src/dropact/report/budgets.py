@@ -8,7 +8,7 @@ from dropact.report.captions import DETECTABLE, mean_and_interval, paired, proba
 from dropact.report.figures import COLOURS, DASHES, MARKERS, new_figure
 from dropact.report.grids import Grid
 from dropact.report.svg import INK, SETTINGS, render
-from dropact.report.tables import BASELINE, Row, Table
+from dropact.report.tables import BASELINE, MethodResult, Table
 
 # Their option is the budget.
 PROFILES = {
@@ -44,9 +44,9 @@ class Against:
         return paired(self.difference, self.uniform.n)
 
 
-def profiles(table: Table) -> dict[str, dict[float, Row]]:
+def profiles(table: Table) -> dict[str, dict[float, MethodResult]]:
     """The rows of each profile, by budget, ascending."""
-    found: dict[str, dict[float, Row]] = {}
+    found: dict[str, dict[float, MethodResult]] = {}
     for method in PROFILES:
         by_budget = {_budget(row): row for row in table.rows if row.method == method}
         if by_budget:
@@ -54,12 +54,12 @@ def profiles(table: Table) -> dict[str, dict[float, Row]]:
     return found
 
 
-def _budget(row: Row) -> float:
+def _budget(row: MethodResult) -> float:
     option, _ = PROFILES[row.method]
     return next(iter(row.runs.values())).config.options[option]
 
 
-def _errors(row: Row) -> Mapping[int, float]:
+def _errors(row: MethodResult) -> Mapping[int, float]:
     return {seed: run.result["test_error"] for seed, run in row.runs.items()}
 
 
@@ -79,7 +79,7 @@ def against_uniform(table: Table) -> list[Against]:
     return [replace(pair, corrected=corrected.get(id(pair))) for pair in pairs]
 
 
-def is_paired(row: Row, pairs: Sequence[Against]) -> bool:
+def is_paired(row: MethodResult, pairs: Sequence[Against]) -> bool:
     """Whether it is a profile that one of the pairs speaks of, or the uniform one beside it."""
     if row.method not in PROFILES:
         return False

@@ -6,7 +6,7 @@ from typing import Any
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.recipes import Printed
 from dropact.experiments.statistics import ALPHA, Summary
-from dropact.report.tables import Row, Table, seed_ranges
+from dropact.report.tables import MethodResult, Table, seed_ranges
 
 DETECTABLE = (
     "Detectable is the true difference that so many seeds, with the spread seen, would have shown (p below 0.05, "
@@ -63,7 +63,7 @@ def epochs(summary: Summary | None) -> str:
     return f"{summary.mean:.1f}" if half is None else f"{summary.mean:.1f} ± {half:.1f}"
 
 
-def printed_difference(row: Row) -> str:
+def printed_difference(row: MethodResult) -> str:
     """The paper's own difference in this place; a dash where it has none."""
     return "–" if row.printed_difference is None else signed(row.printed_difference)
 
@@ -81,7 +81,7 @@ def signed_interval(summary: Summary) -> str:
     return text
 
 
-def recalibrated(row: Row) -> str:
+def recalibrated(row: MethodResult) -> str:
     """`15.76 ± 0.12 (−0.11 [−0.15, −0.07])`; a dash where it was not measured."""
     if row.recalibrated is None or row.recalibrated_difference is None:
         return "–"
@@ -94,7 +94,7 @@ def paired(found: Summary, n: int) -> str:
     return text if found.n == n else f"{text} (n = {found.n})"
 
 
-def difference(row: Row) -> str:
+def difference(row: MethodResult) -> str:
     """As `paired`, beside the row's own n; a dash for the baseline."""
     return "–" if row.difference is None else paired(row.difference, row.test.n)
 
@@ -106,12 +106,12 @@ def probability(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
 
 
-def p_value(row: Row) -> str:
+def p_value(row: MethodResult) -> str:
     """That of the row's own difference."""
     return probability(row.difference.p_value if row.difference else None)
 
 
-def detectable(row: Row) -> str:
+def detectable(row: MethodResult) -> str:
     """The smallest difference that the row's seeds could have shown; a dash where there is no test."""
     value = row.difference.detectable if row.difference else None
     return "–" if value is None else f"{value:.2f}"

@@ -19,7 +19,7 @@ from dropact.experiments.reproduction import Reproduction
 from dropact.experiments.statistics import Summary, holm, paired_difference, summarise
 from dropact.report.captions import differing, told_apart
 from dropact.report.paper import Paper
-from dropact.report.tables import BASELINE, Report, Row, Table, seed_ranges
+from dropact.report.tables import BASELINE, MethodResult, Report, Table, seed_ranges
 
 TITLED = ("dataset", "network", "epochs", "full_epochs")  # fields that the title of a table says
 RECOMPUTED = (
@@ -68,12 +68,12 @@ def _reference(kind: Kind, kinds: Mapping[Kind, Mapping[int, Run]]) -> Kind | No
     return baseline if baseline in kinds else None
 
 
-def _row(kind: Kind, kinds: Mapping[Kind, Mapping[int, Run]], paper: Paper | None) -> Row:
+def _row(kind: Kind, kinds: Mapping[Kind, Mapping[int, Run]], paper: Paper | None) -> MethodResult:
     runs = kinds[kind]
     config = next(iter(runs.values())).config
     errors = _values(runs, "test_error")
     printed = paper.printed(config) if paper else None
-    row = Row(
+    row = MethodResult(
         label=_label(config),
         method=config.method,
         runs=runs,
@@ -114,14 +114,14 @@ def _corrected(tables: Sequence[Table]) -> list[Table]:
     ]
     corrected = iter(holm(found))
 
-    def of(row: Row) -> Row:
+    def of(row: MethodResult) -> MethodResult:
         tested = row.difference is not None and row.difference.p_value is not None
         return replace(row, corrected=next(corrected)) if tested else row
 
     return [replace(table, rows=[of(row) for row in table.rows]) for table in tables]
 
 
-def _table_notes(rows: Sequence[Row]) -> list[str]:
+def _table_notes(rows: Sequence[MethodResult]) -> list[str]:
     notes = [RULE] if any(row.converged for row in rows) else []
     if any(row.recalibrated for row in rows):
         notes.append(RECOMPUTED)

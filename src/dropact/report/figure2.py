@@ -7,7 +7,7 @@ from dropact.experiments.statistics import Summary
 from dropact.report.captions import mean_and_interval
 from dropact.report.figures import new_figure
 from dropact.report.svg import INK, SETTINGS, render
-from dropact.report.tables import BASELINE, Row, Table
+from dropact.report.tables import BASELINE, MethodResult, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ METHOD, LEAST = "drop-activation", 3
 COLOUR, RECOMPUTED_COLOUR = "#0072B2", "#D55E00"
 
 
-def rows_by_keep(table: Table) -> dict[float, Row]:
+def rows_by_keep(table: Table) -> dict[float, MethodResult]:
     """The rows by p (keep), ascending; plain ReLU is p = 1."""
     found = {}
     for row in table.rows:

@@ -48,7 +48,7 @@ _EFFECTS = "Distance to the truth, Drop-Activation minus ReLU, every seed, mean 
 
 
 @dataclass(frozen=True)
-class Study:
+class Results:
     """The record of the study, and what follows from it."""
 
     record: Mapping[str, Any]
@@ -122,16 +122,16 @@ def _interval(found: Summary) -> str:
     return f"{signed(found.mean)} [{signed(found.low)}, {signed(found.high)}]"
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path) -> Results:
     """The study in a folder.
 
     Raises:
         RecordError: it is not there or damaged.
     """
-    return Study(figure3.read(folder))
+    return Results(figure3.read(folder))
 
 
-def grid(study: Study) -> Grid:
+def grid(study: Results) -> Grid:
     """One line per function and number of steps."""
     rows = []
     for function in FUNCTIONS:
@@ -146,7 +146,7 @@ def grid(study: Study) -> Grid:
     return Grid(HEADINGS, rows)
 
 
-def markdown(study: Study) -> str:
+def markdown(study: Results) -> str:
     """What the study shows, the table, and how it was made."""
     settings = study.record["study"]
     commands = dict.fromkeys(f"`{e['command']}`" for e in study.record["environments"])
@@ -165,7 +165,7 @@ def markdown(study: Study) -> str:
     )
 
 
-def picture(study: Study, name: str = "figure3") -> str:
+def picture(study: Results, name: str = "figure3") -> str:
     """Both regressions of the one seed that is shown, as in the paper, and the differences of all seeds."""
     import matplotlib
 
@@ -181,7 +181,7 @@ def picture(study: Study, name: str = "figure3") -> str:
         )
 
 
-def panels(study: Study) -> list[str]:
+def panels(study: Results) -> list[str]:
     """The parts of `picture` one by one, as wide as a phone."""
     import matplotlib
 
@@ -198,7 +198,7 @@ def panels(study: Study) -> list[str]:
     return drawn
 
 
-def _curves(axes: "Axes", function: str, study: Study) -> None:
+def _curves(axes: "Axes", function: str, study: Results) -> None:
     import torch
 
     shown = study.record["shown"]["functions"][function]
@@ -219,7 +219,7 @@ def _curves(axes: "Axes", function: str, study: Study) -> None:
     axes.set_ylabel("y")
 
 
-def _differences(axes: "Axes", study: Study) -> None:
+def _differences(axes: "Axes", study: Results) -> None:
     axes.axvline(0, color=INK, linewidth=0.8)
     step = study.steps[-1]
     for height, function in enumerate(FUNCTIONS):
@@ -238,7 +238,7 @@ def _differences(axes: "Axes", study: Study) -> None:
     axes.margins(x=0.12)
 
 
-def comma_separated(study: Study) -> str:
+def comma_separated(study: Results) -> str:
     """One line per function, steps, method and seed, in full precision."""
     lines = ["function,steps,method,seed,on_the_points,to_the_truth"]
     for function in FUNCTIONS:
@@ -249,7 +249,7 @@ def comma_separated(study: Study) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(study: Study) -> str:
+def page(study: Results) -> str:
     """The study as one page that loads nothing."""
     body = (
         bullets(study.sentences())
@@ -259,7 +259,7 @@ def page(study: Study) -> str:
     return document(TITLE, body, study.record["environments"])
 
 
-def write_figure3(study: Study, folder: Path) -> list[Path]:
+def write_figure3(study: Results, folder: Path) -> list[Path]:
     """table.md, table.csv, figure3.svg and report.html.
 
     Raises:

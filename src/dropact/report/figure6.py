@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dropact.experiments.statistics import Summary, paired_difference, summarise
 from dropact.report.figures import PANEL, band, new_figure, short_label, style_of, thinned
 from dropact.report.svg import INK, SETTINGS, render
-from dropact.report.tables import Row, Table
+from dropact.report.tables import MethodResult, Table
 
 
-def _by_seed(row: Row, site: str) -> dict[int, dict[int, float]]:
+def _by_seed(row: MethodResult, site: str) -> dict[int, dict[int, float]]:
     """The ratio by step and seed, at the steps at which every seed has one.
 
     Step 0 is left out: BatchNorm has seen no batch, and evaluation uses the 0 and 1 that its statistics begin with.
@@ -21,7 +21,7 @@ def _by_seed(row: Row, site: str) -> dict[int, dict[int, float]]:
     return {step: {seed: values[step] for seed, values in seeds.items()} for step in common if step > 0}
 
 
-def series(row: Row, site: str) -> Mapping[int, Summary]:
+def series(row: MethodResult, site: str) -> Mapping[int, Summary]:
     """The ratio over the seeds by step, from the first step on; steps at which a seed has none are left out."""
     found = _by_seed(row, site)
     steps = list(found)

@@ -8,7 +8,7 @@ from dropact.experiments.methods import METHODS, label
 from dropact.experiments.statistics import Summary, summarise
 from dropact.report.captions import difference, mean_and_interval
 from dropact.report.svg import INK, SETTINGS, render
-from dropact.report.tables import Row, Table, baseline_labels
+from dropact.report.tables import MethodResult, Table, baseline_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ DRAWN = 120  # points of a line
 PANEL = (4.7, 3.1)  # inches of 72 units: the width of a phone, so that text is not scaled down there
 
 
-def short_label(row: Row, table: Table) -> str:
+def short_label(row: MethodResult, table: Table) -> str:
     """What a legend calls it: the label without the options where that leaves no doubt."""
     if row.short:
         return row.short
@@ -31,7 +31,7 @@ def short_label(row: Row, table: Table) -> str:
     return label(row.method, table.setting["network"]) if methods.count(row.method) == 1 else row.label
 
 
-def style_of(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
+def style_of(row: MethodResult, rows: Sequence[MethodResult]) -> dict[str, Any]:
     """The same colour for one of the first methods in every report, unless a table has others, or one twice."""
     methods = {other.method for other in rows}
     simple = len(methods) == len(rows) and methods <= set(list(METHODS)[: len(COLOURS)])
@@ -110,7 +110,7 @@ def curves(table: Table, name: str, field: str, what: str) -> str:
         )
 
 
-def _forest(axes: "Axes", rows: Sequence[Row], table: Table) -> None:
+def _forest(axes: "Axes", rows: Sequence[MethodResult], table: Table) -> None:
     references = {row.reference for row in rows if row.reference}
     against = "baseline" if references <= baseline_labels(table) else "what it is added to"
     axes.axvline(0, color=INK, linewidth=0.8)
@@ -127,7 +127,7 @@ def _forest(axes: "Axes", rows: Sequence[Row], table: Table) -> None:
     axes.margins(x=0.12)
 
 
-def _differences(rows: Sequence[Row]) -> str:
+def _differences(rows: Sequence[MethodResult]) -> str:
     return "; ".join(f"{row.label} {difference(row)}" for row in rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.methods import label
 from dropact.report import captions
-from dropact.report.tables import Report, Row, Table, baseline_labels
+from dropact.report.tables import MethodResult, Report, Table, baseline_labels
 
 NUMBER = re.compile(r"[–+−<]? ?\d|–$|$")  # how a cell of a column of numbers begins, or that it has none
 
@@ -35,11 +35,11 @@ def of_methods(table: Table) -> Grid:
     """One line per method, with what a combination is compared with, and the paper's number where it has one."""
     plain = all(row.reference is None or row.reference in baseline_labels(table) for row in table.rows)
 
-    def difference(row: Row) -> str:
+    def difference(row: MethodResult) -> str:
         text = captions.difference(row)
         return text if plain or not row.reference else f"{text} to {row.reference}"
 
-    columns: dict[str, Callable[[Row], str]] = {
+    columns: dict[str, Callable[[MethodResult], str]] = {
         "Method": lambda row: row.label,
         "n": lambda row: str(row.test.n),
         "Paper (%)": lambda row: captions.printed(row.printed),

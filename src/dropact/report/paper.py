@@ -7,8 +7,7 @@ from pathlib import Path
 
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, RecordError
-from dropact.experiments.recipes import Printed, Recipe, recipe
-from dropact.experiments.recipes import Row as RecipeRow
+from dropact.experiments.recipes import Printed, Recipe, Row, recipe
 from dropact.experiments.reproduction import Reproduction
 
 
@@ -21,7 +20,7 @@ class Paper:
     """A recipe, and which of its rows each run belongs to."""
 
     recipe: Recipe
-    rows: Mapping[str, RecipeRow]
+    rows: Mapping[str, Row]
 
     @classmethod
     def of(cls, reproduction: Reproduction, folder: Path) -> "Paper":
@@ -41,7 +40,7 @@ class Paper:
             raise RecordError(f"{folder / Reproduction.file}: {error}") from None
         return cls(made, rows)
 
-    def row(self, config: RunConfig) -> RecipeRow | None:
+    def row(self, config: RunConfig) -> Row | None:
         """The line of the paper's table that a run belongs to; None for a run that is in none."""
         return self.rows.get(_key(config))
 

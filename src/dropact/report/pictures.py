@@ -1,6 +1,8 @@
 """Which pictures stand under a table of the page, and where there are too many of them to be drawn."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from dropact.report import budgets, figure2, figure6
 from dropact.report.figures import curves, forest
@@ -18,21 +20,31 @@ class Picture:
     wide: bool = False
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """What draws a table as an `<svg>` whose ids begin with a name; None where it has nothing to show."""
+
+    of: Callable[[Table, str], str | None]
+    wide: bool = False
+
+
+# In the order of the page, by what the ids in them begin with; a picture is one more entry.
+PICTURES: dict[str, Drawing] = {
+    "budget": Drawing(budgets.picture, wide=True),
+    "keep": Drawing(figure2.picture, wide=True),
+    "forest": Drawing(forest),
+    "test": Drawing(partial(curves, field="test_error", what="Test error")),
+    "train": Drawing(partial(curves, field="train_error", what="Train error while training")),
+    "shift": Drawing(figure6.picture),
+}
+
+
 def of_table(table: Table, number: int) -> list[Picture]:
     """The drawings of the table that is the `number`-th of its page, from 1."""
     if number > TABLES or len(table.rows) > LINES:
         return []
-    drawn = [
-        forest(table, f"forest{number}"),
-        curves(table, f"test{number}", "test_error", "Test error"),
-        curves(table, f"train{number}", "train_error", "Train error while training"),
-        figure6.picture(table, f"shift{number}"),
-    ]
-    found = [Picture(svg) for svg in drawn if svg]
-    for first in (figure2.picture(table, f"keep{number}"), budgets.picture(table, f"budget{number}")):
-        if first:
-            found.insert(0, Picture(first, wide=True))
-    return found
+    drawn = [(drawing.of(table, f"{name}{number}"), drawing.wide) for name, drawing in PICTURES.items()]
+    return [Picture(svg, wide) for svg, wide in drawn if svg]
 
 
 def left_out(table: Table, number: int) -> list[str]:

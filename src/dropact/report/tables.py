@@ -14,7 +14,7 @@ BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodResult:
     """One method under one setting: the runs by seed, and what follows from them, in percent.
 
     Attributes:
@@ -60,7 +60,7 @@ class Table:
     """
 
     setting: Mapping[str, Any]
-    rows: Sequence[Row]
+    rows: Sequence[MethodResult]
     notes: Sequence[str]
     label: str = ""
     apart: str = ""

@@ -8,7 +8,7 @@ from dropact.experiments.config import schedule_mark
 from dropact.experiments.statistics import Summary
 from dropact.report import budgets, figure6, grids
 from dropact.report.captions import LEGEND, all_seeds, setting_sentence
-from dropact.report.tables import Report, Row, Table, seed_ranges
+from dropact.report.tables import MethodResult, Report, Table, seed_ranges
 
 FIRST = ("dataset", "network", "epochs", "full_epochs")  # fields of the setting; the others end the line
 COLUMNS = {"schedule": "lr_schedule"}  # what a field is called where its name is another column's
@@ -50,7 +50,7 @@ def _value(value: object) -> object:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
-def _record(table: Table, row: Row) -> dict[str, object]:
+def _record(table: Table, row: MethodResult) -> dict[str, object]:
     options = next(iter(row.runs.values())).config.options
     return {
         "row": table.label,

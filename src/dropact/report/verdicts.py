@@ -8,7 +8,7 @@ from dropact.experiments.statistics import ALPHA, Summary
 from dropact.report import budgets
 from dropact.report.captions import FAMILY, mean_beside, signed_interval
 from dropact.report.grids import Grid
-from dropact.report.tables import BASELINE, Row, Table
+from dropact.report.tables import BASELINE, MethodResult, Table
 
 HELPS, COSTS, UNSHOWN = "helps", "costs", "none shown"
 MANY = 4  # so many neighbours of one kind are a sweep, of which a line of the overview gives the two ends
@@ -21,7 +21,7 @@ OVERVIEW = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Effect:
     """A method with what it is compared with, on the same seeds.
 
     Attributes:
@@ -55,12 +55,12 @@ class Comparison:
         return mean_beside(self.base, self.difference.n) + (f", {self.against}" if self.against else "")
 
 
-def comparisons(table: Table) -> list[Comparison]:
+def comparisons(table: Table) -> list[Effect]:
     """With the baseline, or a combination with itself without its last part; profiles of survival rates with uniform
     ones at the same budget instead, where the table has them."""
     pairs = budgets.against_uniform(table)
     return [
-        Comparison(
+        Effect(
             pair.profile,
             f"survival rates {budgets.PROFILES[pair.profile][1]} against uniform, budget {pair.budget:g}",
             "",
@@ -76,12 +76,12 @@ def comparisons(table: Table) -> list[Comparison]:
     ]
 
 
-def against_reference(table: Table, row: Row) -> Comparison:
+def against_reference(table: Table, row: MethodResult) -> Effect:
     """A row that has a difference, with what that is to."""
     base = next(other for other in table.rows if other.label == row.reference)
     assert row.difference is not None
     against = "" if base.method == BASELINE else base.label
-    return Comparison(row.method, row.label, against, base.test, row.difference, row.corrected)
+    return Effect(row.method, row.label, against, base.test, row.difference, row.corrected)
 
 
 def overview(studies: Mapping[str, Sequence[Table]]) -> Grid:
@@ -103,14 +103,14 @@ def overview(studies: Mapping[str, Sequence[Table]]) -> Grid:
     return Grid(["Study", "n", "Compared with (%)", "Helps", "Costs", "Neither is shown"], lines)
 
 
-def _base(found: Sequence[Comparison], n: int) -> str:
+def _base(found: Sequence[Effect], n: int) -> str:
     bases = sorted({one.base for one in found}, key=lambda base: base.mean)
     if len(bases) == 1:
         return mean_beside(bases[0], n)
     return f"{bases[0].mean:.2f} to {bases[-1].mean:.2f}"
 
 
-def _listed(found: Sequence[Comparison]) -> str:
+def _listed(found: Sequence[Effect]) -> str:
     """Each in words; of a sweep the ends."""
     said = []
     for _, group in groupby(found, key=lambda one: one.kind):

@@ -56,37 +56,16 @@ def rows(
     )
 
 
-def data_rate() -> Recipe:
-    """How the gain depends on the number of training images and on the rate, on CIFAR-10."""
+def _by_images(name: str, title: str, dataset: str, counts: Sequence[int | None]) -> Recipe:
     return Recipe(
-        name="data-rate",
-        title="Training images and drop rate: test error (%) of the simple network on CIFAR-10",
+        name=name,
+        title=f"Training images and drop rate: test error (%) of the simple network on {title}",
         source=SOURCE,
         rows=tuple(
             row
-            for images in (1000, 2500, 5000, 10_000, 25_000, None)
-            for row in rows(f"{images or 50_000}", f"{images or 50_000:,} images", setting(images), RATES, _OTHERS)
-        ),
-        seeds=SEEDS,
-        notes=("The question: with how many training images, and at which rate, does Drop-Activation help?",),
-    )
-
-
-def data_rate_cifar100() -> Recipe:
-    """The same question on CIFAR-100."""
-    return Recipe(
-        name="data-rate-cifar100",
-        title="Training images and drop rate: test error (%) of the simple network on CIFAR-100",
-        source=SOURCE,
-        rows=tuple(
-            row
-            for images in (5000, 15_000, None)
+            for images in counts
             for row in rows(
-                f"{images or 50_000}",
-                f"{images or 50_000:,} images",
-                setting(images, dataset="cifar100"),
-                RATES,
-                _OTHERS,
+                f"{images or 50_000}", f"{images or 50_000:,} images", setting(images, dataset=dataset), RATES, _OTHERS
             )
         ),
         seeds=SEEDS,
@@ -94,18 +73,19 @@ def data_rate_cifar100() -> Recipe:
     )
 
 
+def data_rate() -> Recipe:
+    """How the gain depends on the number of training images and on the rate, on CIFAR-10."""
+    return _by_images("data-rate", "CIFAR-10", "cifar10", (1000, 2500, 5000, 10_000, 25_000, None))
+
+
+def data_rate_cifar100() -> Recipe:
+    """The same question on CIFAR-100."""
+    return _by_images("data-rate-cifar100", "CIFAR-100", "cifar100", (5000, 15_000, None))
+
+
 def capacity() -> Recipe:
     """Does the gain grow with the network, as "implicit parameter reduction" says? Width and depth at 5,000 images."""
-    networks = (
-        "simple-half",
-        "simple",
-        "simple-double",
-        "resnet-20",
-        "resnet-56",
-        "wrn-16-1",
-        "wrn-16-2",
-        "wrn-16-4",
-    )
+    networks = ["simple-half", "simple", "simple-double", "resnet-20", "resnet-56", "wrn-16-1", "wrn-16-2", "wrn-16-4"]
     return Recipe(
         name="capacity",
         title="Width and depth: test error (%) on 5,000 images of CIFAR-10",

@@ -52,7 +52,7 @@ FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"x sin x": lambda x: x * 
 
 
 @dataclass(frozen=True)
-class Study:
+class Regression:
     """Everything that decides the outcome but the seed.
 
     Attributes:
@@ -79,7 +79,7 @@ def run(
     seeds: Sequence[int],
     command: str,
     done: Callable[[int], None] = lambda seed: None,
-    study: Study | None = None,
+    study: Regression | None = None,
 ) -> None:
     """Trains both methods on both functions under every seed, and keeps the errors in `out`/figure3.json.
 
@@ -93,7 +93,7 @@ def run(
     Raises:
         RecordError: the folder cannot be written, or holds another study or something else.
     """
-    study = Study() if study is None else study
+    study = Regression() if study is None else study
     check_folder(out)
     check_holds(out, FILE)  # the tables of other runs would be written over
     environment = {"command": command, "git_revision": git_revision(), **machine(PACKAGES), "device": "cpu"}
@@ -111,7 +111,7 @@ def run(
         done(seed)
 
 
-def _held(out: Path, study: Study) -> dict[str, Any]:
+def _held(out: Path, study: Regression) -> dict[str, Any]:
     """What the folder holds of the study."""
     if not (out / FILE).exists():
         return {"study": _json(study), "environments": [], "seeds": {}, "shown": None}
@@ -156,10 +156,10 @@ def _is_whole(record: Mapping[str, Any]) -> bool:
     return whole and bool(record["seeds"])
 
 
-def one_seed(study: Study, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def one_seed(study: Regression, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The errors by function, method and step; and by function the points and the curves of the last step.
 
-    >>> errors, curves = one_seed(Study(widths=(8,), steps=(1, 2), tested=11), seed=0)
+    >>> errors, curves = one_seed(Regression(widths=(8,), steps=(1, 2), tested=11), seed=0)
     >>> sorted(errors), list(errors["steps"]["baseline"]), sorted(curves["steps"])
     (['steps', 'x sin x'], ['1', '2'], ['baseline', 'drop-activation', 'x', 'y'])
     """
@@ -177,7 +177,7 @@ def one_seed(study: Study, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     return results, curves
 
 
-def _network(study: Study, method: str, seed: int) -> nn.Sequential:
+def _network(study: Regression, method: str, seed: int) -> nn.Sequential:
     sizes = (1, *study.widths, 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights"))
@@ -190,7 +190,7 @@ def _network(study: Study, method: str, seed: int) -> nn.Sequential:
 
 
 def _train(
-    network: nn.Sequential, study: Study, seed: int, x: Tensor, y: Tensor, function: Callable[[Tensor], Tensor]
+    network: nn.Sequential, study: Regression, seed: int, x: Tensor, y: Tensor, function: Callable[[Tensor], Tensor]
 ) -> dict[str, dict[str, float]]:
     grid = torch.linspace(0, 10, study.tested)
     optimiser = torch.optim.Adam(network.parameters(), lr=study.lr, fused=True)
@@ -228,5 +228,5 @@ def _rounded(values: Tensor) -> list[float]:
     return [round(value, 4) for value in values.tolist()]
 
 
-def _json(study: Study) -> dict[str, Any]:
+def _json(study: Regression) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(study).items()}

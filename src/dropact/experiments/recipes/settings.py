@@ -61,28 +61,10 @@ DENSENET: Setting = {
 DENSENET_190: Setting = {**DENSENET, "batch_size": 32}
 
 # Xie et al. 2017 [P].
-RESNEXT: Setting = {
-    **_COMMON,
-    "epochs": 300,
-    "batch_size": 128,
-    "lr": 0.1,
-    "milestones": (150, 225),
-    "lr_factor": 0.1,
-    "weight_decay": 5e-4,
-    "nesterov": True,
-}
+RESNEXT: Setting = {**DENSENET, "batch_size": 128, "weight_decay": 5e-4}
 
 # DeVries and Taylor 2017, whose code the paper uses for Table 5 [P]; dropout 0.3 in its WideResNet [C, theirs].
-CUTOUT: Setting = {
-    **_COMMON,
-    "epochs": 200,
-    "batch_size": 128,
-    "lr": 0.1,
-    "milestones": (60, 120, 160),
-    "lr_factor": 0.2,
-    "weight_decay": 5e-4,
-    "nesterov": True,
-}
+CUTOUT: Setting = {name: value for name, value in WIDE_RESNET.items() if name != "dropout"} | {"nesterov": True}
 
 PRINTED_AS_20_10 = (
     "Printed as WideResNet-20-10. The errors quoted in the same line are those of WideResNet-28-10, and 20 is not of "

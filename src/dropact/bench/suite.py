@@ -7,27 +7,18 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from dropact.bench.calls import OPERATION_PARTS, STEP_PARTS, Operation, operation_calls, prepare, step_calls
 from dropact.bench.candidates import BASELINE, CANDIDATES, COPY, chosen
 from dropact.bench.machine import Watch, noise, serving
-from dropact.bench.operations import OPERATION_PARTS, Operation, operation_contestants, prepare
-from dropact.bench.ratios import compare, spread
-from dropact.bench.record import Row, Table
+from dropact.bench.ratios import bandwidth_of_copy, compare, share_of_copy, spread
+from dropact.bench.record import Table, Timing
 from dropact.bench.saved import allocated, kept_for_backward, peak_bytes
-from dropact.bench.step import STEP_PARTS, step_contestants
-from dropact.bench.targets import (
-    LARGE,
-    MEBI_16,
-    MEBI_64,
-    SMALL,
-    STEP_NETWORKS,
-    bandwidth_of_copy,
-    kept_verdicts,
-    share_of_copy,
-    verdicts,
-)
-from dropact.bench.timing import Clock, Contestant, Effort, HostClock, calls_per_turn, clock_for, ignore, interleave
+from dropact.bench.timing import Call, Clock, Effort, HostClock, calls_per_turn, clock_for, ignore, interleave
 
+LARGE, SMALL = (128, 64, 32, 32), (128, 64, 8, 8)
+MEBI_64, MEBI_16 = (2**26,), (2**24,)
 OPERATION = "operation"
+STEP_NETWORKS = {"cpu": ("resnet-20",), "cuda": ("resnet-18", "timm:vit_small_patch16_224")}
 STEPS = {  # how tables call a step of each network
     "resnet-20": "ResNet-20 training step",
     "resnet-18": "ResNet-18 training step",
@@ -50,10 +41,10 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Suite:
     """A whole benchmark.
 
-    >>> len(Plan().cases())
+    >>> len(Suite().cases())
     18
 
     Args:
@@ -73,10 +64,10 @@ class Plan:
     accelerator: bool = False
 
     @classmethod
-    def usual(cls, device: str) -> "Plan":
+    def usual(cls, device: str) -> "Suite":
         """What is measured on a device unless something else is asked for.
 
-        >>> Plan.usual("cuda").dtypes
+        >>> Suite.usual("cuda").dtypes
         ('float32', 'bfloat16')
         """
         if device == "cpu":
@@ -100,11 +91,11 @@ class Plan:
         return found
 
 
-def measure(case: Case, plan: Plan) -> Table:
+def measure(case: Case, suite: Suite) -> Table:
     """Measures one case: checks who can run, warms up, takes turns.
 
-    >>> plan = Plan(shapes=((2, 3),), only=("drop_activation",), effort=Effort(rounds=2))
-    >>> table = measure(plan.cases()[0], plan)
+    >>> suite = Suite(shapes=((2, 3),), only=("drop_activation",), effort=Effort(rounds=2))
+    >>> table = measure(suite.cases()[0], suite)
     >>> [row.name for row in table.rows], table.rounds
     (['relu', 'drop_activation'], 2)
     """
@@ -115,37 +106,37 @@ def measure(case: Case, plan: Plan) -> Table:
     peaks: dict[str, int | None] = {}
     if case.network is not None:
         parts = STEP_PARTS
-        names = chosen(plan.only, step=True)
-        contestants: dict[str, Contestant] = {}
+        names = chosen(suite.only, step=True)
+        calls_of: dict[str, Call] = {}
         left_out: dict[str, str] = {}
         for name in names:
-            before = allocated(plan.device)
-            one = step_contestants([name], plan.device, case.shape, case.network, compiled=compiled)
+            before = allocated(suite.device)
+            one = step_calls([name], suite.device, case.shape, case.network, compiled=compiled)
             able, unable = _able(one)
-            contestants |= able
+            calls_of |= able
             left_out |= unable
-            peaks |= {name: peak_bytes(able[name], plan.device, before) for name in able}
+            peaks |= {name: peak_bytes(able[name], suite.device, before) for name in able}
     else:
         parts = OPERATION_PARTS
-        x, grad = _tensors(case, plan.device, dtype)
-        operations = prepare(chosen(plan.only, step=False, copy=plan.accelerator), compiled=compiled)
-        contestants, left_out = _able(operation_contestants(operations, x, grad))
-    backend = "inductor, from the torch definition" if compiled else serving(plan.device, dtype)
+        x, grad = _tensors(case, suite.device, dtype)
+        operations = prepare(chosen(suite.only, step=False, copy=suite.accelerator), compiled=compiled)
+        calls_of, left_out = _able(operation_calls(operations, x, grad))
+    backend = "inductor, from the torch definition" if compiled else serving(suite.device, dtype)
     about = (case.what, case.mode, case.dtype, case.shape, case.layout, backend)
-    if BASELINE not in contestants:
+    if BASELINE not in calls_of:
         return Table(*about, rounds=0, calls=0, rows=(), noise=(), left_out=left_out)
 
     # An operation's own time on the device; a step as it comes, for a host that is too slow makes training slow.
-    clock = clock_for(plan.device, ahead=case.network is None)
+    clock = clock_for(suite.device, ahead=case.network is None)
     if case.network is None:
-        calls = calls_per_turn(contestants[BASELINE], clock)
+        calls = calls_per_turn(calls_of[BASELINE], clock)
     else:
-        calls = STEP_CALLS_AHEAD if plan.accelerator else 1
-    lead_in = case.network is None or plan.accelerator
+        calls = STEP_CALLS_AHEAD if suite.accelerator else 1
+    lead_in = case.network is None or suite.accelerator
     with Watch() as watch:
-        samples = interleave(contestants, clock, parts, plan.effort, calls=calls, lead_in=lead_in)
-        if case.network is None and plan.accelerator:
-            host = interleave(contestants, _host_clock(plan.device), {"host": (0, 2)}, plan.effort, calls=calls)
+        samples = interleave(calls_of, clock, parts, suite.effort, calls=calls, lead_in=lead_in)
+        if case.network is None and suite.accelerator:
+            host = interleave(calls_of, _host_clock(suite.device), {"host": (0, 2)}, suite.effort, calls=calls)
             samples = {name: host[name] | taken for name, taken in samples.items()}
     baseline = samples[BASELINE]
     whole = list(parts)[-1]
@@ -154,12 +145,9 @@ def measure(case: Case, plan: Plan) -> Table:
     for name, taken in samples.items():
         figures = {part: compare(seconds, baseline[part]) for part, seconds in taken.items()}
         held = kept_for_backward(operations[name], x) if operations else None
-        asked = (plan.device, name, case.mode, case.dtype, case.shape)
-        found = verdicts(*asked, samples)
-        found += kept_verdicts(name, case.mode, held) if held else []
         share = share_of_copy(taken[whole], copied) if copied and name != COPY else None
         label = CANDIDATES[name].label
-        rows.append(Row(name, label, figures, held, tuple(found), share, peaks.get(name)))
+        rows.append(Timing(name, label, figures, held, share, peaks.get(name)))
     rounds, doubts = len(baseline[whole]), tuple(noise(watch.others, spread(baseline[whole])))
     bandwidth = bandwidth_of_copy(copied, x.untyped_storage().nbytes()) if copied else None
     return Table(*about, rounds, calls, tuple(rows), doubts, left_out, bandwidth)
@@ -179,13 +167,13 @@ def _tensors(case: Case, device: str, dtype: torch.dtype) -> tuple[Tensor, Tenso
     return x.requires_grad_(), grad
 
 
-def _able(contestants: Mapping[str, Contestant]) -> tuple[dict[str, Contestant], dict[str, str]]:
+def _able(calls_of: Mapping[str, Call]) -> tuple[dict[str, Call], dict[str, str]]:
     """Those that run, and why the others do not: no compiler, no kernel for the dtype. The first call compiles."""
     able, left_out = {}, {}
-    for name, contestant in contestants.items():
+    for name, call in calls_of.items():
         try:
-            contestant(ignore)
-            able[name] = contestant
+            call(ignore)
+            able[name] = call
         except RuntimeError as error:
             left_out[name] = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
     return able, left_out
