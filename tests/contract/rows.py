@@ -180,7 +180,7 @@ ROWS = [
     ),
     Row(
         name="aid",
-        layer=lambda inplace=False: dropact.AID(0.2, inplace),
+        layer=lambda inplace=False: dropact.AID(0.2, inplace=inplace),
         call=lambda x, **kw: aid(x, 0.2, **kw),
         stock=nn.ReLU,
         mean=lambda x: torch.where(x > 0, 0.8 * x, 0.2 * x),
@@ -190,7 +190,7 @@ ROWS = [
     ),
     Row(
         name="stocha",
-        layer=lambda inplace=False: dropact.StochA(0.4, inplace),
+        layer=lambda inplace=False: dropact.StochA(0.4, inplace=inplace),
         call=lambda x, **kw: stocha(x, 0.4, **kw),
         stock=nn.ReLU,
         mean=lambda x: torch.where(x > 0, x, 0.4 * x * torch.sigmoid(x)),

@@ -113,9 +113,10 @@ def backend_of_backward(grad: Tensor, x: Tensor) -> ModuleType | None:
 
 
 def in_place_serves(x: Tensor) -> bool:
-    """Whether a kernel may write into ``x``."""
+    """Whether a kernel may write into ``x``: not into a leaf whose gradient is asked for, which torch then refuses."""
     return (
         not torch.compiler.is_compiling()
+        and not (x.is_leaf and x.requires_grad and torch.is_grad_enabled())
         and plain(x)
         and backend_for(x) is not None
         and x.stride() == torch.empty_like(x).stride()

@@ -23,7 +23,8 @@ def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, inplace: bool 
     if transformed():
         y = reference.drop_relu(x, seed, drop_prob)
     elif inplace and in_place_serves(x):
-        return _Inplace.apply(x, seed, on_device(drop_prob, x))
+        _Inplace.apply(x, seed, on_device(drop_prob, x))
+        return x  # which comes back as another object where no gradient is recorded
     else:
         y = forward_op(x, seed, on_device(drop_prob, x))
     return x.copy_(y) if inplace else y

@@ -22,7 +22,8 @@ def one_sided(x: Tensor, seed: Tensor, prob: float | Tensor, inplace: bool = Fal
     if transformed():
         y = reference.one_sided(x, seed, prob)
     elif inplace and in_place_serves(x):
-        return _Inplace.apply(x, seed, on_device(prob, x))
+        _Inplace.apply(x, seed, on_device(prob, x))
+        return x  # which comes back as another object where no gradient is recorded
     else:
         y = forward_op(x, seed, on_device(prob, x))
     return x.copy_(y) if inplace else y

@@ -21,7 +21,8 @@ def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float, inplace
     if transformed():
         y = reference.randomized_relu(x, seed, lower, upper)
     elif inplace and in_place_serves(x):
-        return _Inplace.apply(x, seed, lower, upper)
+        _Inplace.apply(x, seed, lower, upper)
+        return x  # which comes back as another object where no gradient is recorded
     else:
         y = forward_op(x, seed, lower, upper)
     return x.copy_(y) if inplace else y

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dropact._elementwise import negative_part
+from dropact._elementwise import Activation, negative_part
 from dropact.methods.stochastic_activation import StochasticActivation, stochastic_activation
 
 
@@ -53,15 +53,23 @@ def aid(
     return stochastic_activation(x, drop_prob, "relu", negative_part, inplace, training=training, seed=seed, mask=mask)
 
 
-def AID(drop_prob: float = 0.1, inplace: bool = False) -> StochasticActivation:
+class AID(StochasticActivation):
     """AID as a layer, in place of a ReLU: a :class:`StochasticActivation` of ReLU and its negative counterpart.
 
     >>> AID(drop_prob=0.1)
-    StochasticActivation(drop_prob=0.1, activation=relu, replacement=negative_part)
+    AID(drop_prob=0.1)
     >>> import dropact, torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     >>> receipt = dropact.convert_(model, AID())  # or replace every ReLU of a model
 
     Equation, arguments and errors are those of :func:`dropact.functional.aid`.
     """
-    return StochasticActivation(drop_prob, "relu", negative_part, inplace)
+
+    def __init__(self, drop_prob: float = 0.1, *, inplace: bool = False) -> None:
+        super().__init__(drop_prob, "relu", negative_part, inplace)
+
+    def _made_for(self, activation: Activation, inplace: bool) -> AID:
+        return AID(self.drop_prob, inplace=inplace)
+
+    def extra_repr(self) -> str:
+        return ", ".join([f"drop_prob={self.drop_prob:g}", *["inplace=True"] * self.inplace])

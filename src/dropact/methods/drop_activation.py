@@ -27,6 +27,7 @@ from dropact._elementwise import Activation, apply, mix, resolve, show
 from dropact._random import as_seed, is_chosen, random_bits_like
 from dropact.methods._activation import is_relu, keep_plain_keys, mixed, stock, underlying
 from dropact.methods._rate import LayerWithRate
+from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
 
 GRANULARITIES = ("element", "channel", "sample", "layer")
@@ -144,6 +145,8 @@ class DropActivation(LayerWithRate):
         keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor) or x.is_nested:
+            return special(self, x)
         rate = self.rate_on(x.device) if self.training else self.rate()
         return drop_activation(x, rate, self.activation, self.granularity, self.inplace, training=self.training)
 

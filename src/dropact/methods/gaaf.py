@@ -34,6 +34,7 @@ from dropact._arguments import check_choice, check_input, check_positive
 from dropact._elementwise import Activation, apply, resolve, show
 from dropact.methods._activation import canonical, evaluate, keep_plain_keys, same, stock, underlying
 from dropact.methods._derivative import Backward, Slope, replace_derivative, slope_at, times, wide
+from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
 
 FORWARDS = ("exact", "sawtooth")
@@ -228,6 +229,8 @@ class GAAF(nn.Module):
         return self.frequency, self.shape, self.mode, self.cap
 
     def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor) or x.is_nested:
+            return special(self, x)
         return gaaf(x, self.activation, *self._settings, self.inplace, training=self.training)
 
     def replacement_for(self, activation: Activation) -> nn.Module | None:

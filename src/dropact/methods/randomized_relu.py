@@ -24,6 +24,7 @@ from dropact._arguments import check_broadcast, check_input, check_number
 from dropact._elementwise import Activation
 from dropact._random import as_seed
 from dropact.methods._activation import is_relu, underlying
+from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
 
 
@@ -104,6 +105,8 @@ class RandomizedReLU(nn.Module):
         self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor) or x.is_nested:
+            return special(self, x)
         return randomized_relu(x, self.lower, self.upper, self.inplace, training=self.training)
 
     def replacement_for(self, activation: Activation) -> nn.Module | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+import torch.fx
 from torch import Tensor, nn
 
 from dropact._arguments import check_input
@@ -21,6 +23,7 @@ from dropact.methods._residual import (
     times,
 )
 from dropact.methods._shared import SharedSeeds
+from dropact.methods._tracing import leaf
 
 
 class ResidualSum(LayerWithRate):
@@ -63,7 +66,7 @@ class ResidualSum(LayerWithRate):
         self,
         shortcut: Tensor,
         branch: Branch,
-        args: tuple[Any, ...],
+        args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         owners: Iterable[object] = (),
     ) -> Tensor:
@@ -72,8 +75,16 @@ class ResidualSum(LayerWithRate):
         Args:
             owners: the modules and parameters that the branch uses, which get gradients of 0 where it is not computed.
         """
-        check_input(shortcut, "ResidualSum")
         how, kwargs = self._how, kwargs or {}
+        if isinstance(shortcut, torch.fx.Proxy):
+            return leaf(self, shortcut, branch(*args, **kwargs))
+        check_input(shortcut, "ResidualSum")
+        if isinstance(branch, Tensor):  # in such a graph, where what comes out of the branch is there already
+            y = branch
+            if not self.training:
+                return add_mean(shortcut, y, self.rate(), how)
+            rate = self.rate_on(shortcut.device)
+            return add_masked(shortcut, y, draw_mask(shortcut, rate, how, None), rate, how)
         if not self.training:
             return add_mean(shortcut, branch(*args, **kwargs), self.rate(), how)
         if how.compute == "masked":

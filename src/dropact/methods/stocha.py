@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dropact._elementwise import silu_below_zero
+from dropact._elementwise import Activation, silu_below_zero
 from dropact.methods.stochastic_activation import StochasticActivation, stochastic_activation
 
 
@@ -55,15 +55,23 @@ def stocha(
     )
 
 
-def StochA(drop_prob: float = 0.5, inplace: bool = False) -> StochasticActivation:
+class StochA(StochasticActivation):
     """StochA as a layer, in place of a ReLU: a :class:`StochasticActivation` of ReLU and SiLU's negative side.
 
     >>> StochA(drop_prob=0.5)
-    StochasticActivation(drop_prob=0.5, activation=relu, replacement=silu_below_zero, evaluation=relu)
+    StochA(drop_prob=0.5)
     >>> import dropact, torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     >>> receipt = dropact.convert_(model, StochA())  # or replace every ReLU of a model
 
     Equation, arguments and errors are those of :func:`dropact.functional.stocha`.
     """
-    return StochasticActivation(drop_prob, "relu", silu_below_zero, inplace, evaluation="relu")
+
+    def __init__(self, drop_prob: float = 0.5, *, inplace: bool = False) -> None:
+        super().__init__(drop_prob, "relu", silu_below_zero, inplace, evaluation="relu")
+
+    def _made_for(self, activation: Activation, inplace: bool) -> StochA:
+        return StochA(self.drop_prob, inplace=inplace)
+
+    def extra_repr(self) -> str:
+        return ", ".join([f"drop_prob={self.drop_prob:g}", *["inplace=True"] * self.inplace])

@@ -24,6 +24,7 @@ from dropact._elementwise import Activation, apply, mix, negative_part, resolve,
 from dropact._random import as_seed
 from dropact.methods._activation import evaluate, is_relu, keep_plain_keys, mixed, same, stock, underlying
 from dropact.methods._rate import LayerWithRate
+from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
 
 
@@ -111,7 +112,7 @@ class StochasticActivation(LayerWithRate):
 
     Equation, arguments and errors are those of :func:`dropact.functional.stochastic_activation`; the functions have no
     parameters. ``layer.drop_prob`` may be set at any time, and compiled code is not compiled again for it.
-    ``dropact.AID`` and ``dropact.StochA`` make such layers.
+    ``dropact.AID`` and ``dropact.StochA`` are such layers.
     """
 
     def __init__(
@@ -135,6 +136,8 @@ class StochasticActivation(LayerWithRate):
         keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor) or x.is_nested:
+            return special(self, x)
         return stochastic_activation(
             x,
             self.rate_on(x.device) if self.training else self.rate(),
@@ -153,11 +156,15 @@ class StochasticActivation(LayerWithRate):
         if not same(inner, self.activation):
             return None
         inplace = bool(getattr(activation, "inplace", False))
-        return StochasticActivation(self.drop_prob, inner, self.replacement, inplace, evaluation=self.evaluation)
+        return self._made_for(inner, inplace)
+
+    def _made_for(self, activation: Activation, inplace: bool) -> StochasticActivation:
+        return StochasticActivation(self.drop_prob, activation, self.replacement, inplace, evaluation=self.evaluation)
 
     def _is_like(self, other: StochasticActivation) -> bool:
         functions = ("activation", "replacement", "evaluation")
-        return self.drop_prob == other.drop_prob and all(same(getattr(self, f), getattr(other, f)) for f in functions)
+        alike = type(self) is type(other) and self.drop_prob == other.drop_prob
+        return alike and all(same(getattr(self, f), getattr(other, f)) for f in functions)
 
     def folded(self) -> nn.Module:
         """A layer without dropact that has this layer's evaluation output, in either mode."""

@@ -24,6 +24,7 @@ from dropact._arguments import check_input
 from dropact._elementwise import Activation, resolve, show
 from dropact.methods._activation import evaluate, keep_plain_keys, same, stock, underlying
 from dropact.methods._derivative import Slope, replace_derivative, times
+from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
 
 
@@ -135,6 +136,8 @@ class SurrogateGradient(nn.Module):
         keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor) or x.is_nested:
+            return special(self, x)
         return surrogate_gradient(x, self.derivative, self.activation, self.inplace, training=self.training)
 
     def replacement_for(self, activation: Activation) -> nn.Module | None:

@@ -104,17 +104,23 @@ def steps(model: nn.Module, plan: Plan) -> tuple[Step, ...]:
             made.append(Child(name, site.child, None, layer, like=like))  # type: ignore[arg-type]
         if cls is not None:
             made.append(Class(name, type(owner), cls))
-        made += without_shortcuts(name, owner)
+        made += without_shortcuts(name, owner, model)
     return tuple(made)
 
 
-def without_shortcuts(name: str, owner: nn.Module) -> list[Step]:
+def without_shortcuts(name: str, owner: nn.Module, model: nn.Module) -> list[Step]:
     """What keeps a module's forward on the path that its source shows."""
     if not isinstance(owner, nn.TransformerEncoderLayer):
         return []
-    # In evaluation it has a fused path of its own for ReLU and GELU, which would pass a new layer by.
-    flag = "activation_relu_or_gelu"
-    return [Attribute(name, flag, getattr(owner, flag), 0)]
+    # In evaluation it has a fused path of its own for ReLU and GELU, which would pass a new layer by; and the encoder
+    # around it hands nested tensors to its layers, as that path alone takes them.
+    flag, nested = "activation_relu_or_gelu", "use_nested_tensor"
+    encoders = [
+        Attribute(place, nested, encoder.use_nested_tensor, False)
+        for place, encoder in model.named_modules()
+        if isinstance(encoder, nn.TransformerEncoder) and any(layer is owner for layer in encoder.layers)
+    ]
+    return [Attribute(name, flag, getattr(owner, flag), 0), *encoders]
 
 
 def _edited_calls(owner: nn.Module, plan: Plan, replaced: Collection[str]) -> Iterator[tuple[Site, nn.Module]]:

@@ -194,7 +194,7 @@ def _receipt(model: nn.Module, found: Branches, rates: Sequence[float], replace:
         if drop_path is not None and replace:
             steps += _silenced(model, drop_path, found.rates[id(drop_path)], steps)
     for name, module, cls in found.classes:
-        steps += [Class(name, type(module), cls), *without_shortcuts(name, module)]
+        steps += [Class(name, type(module), cls), *without_shortcuts(name, module, model)]
     return Receipt(model, tuple(changes), tuple(found.skipped), tuple(steps))
 
 
