@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# The kernels' bits on other processors, under qemu-user: 64-bit Arm and x86-64 of three levels. `make cross-bits`.
+# The kernels' bits on other processors, under qemu-user: 64-bit Arm and x86-64 of three levels; and by clang. `make cross-bits`.
 #
-# Writes results/platforms/bits.txt. On Debian: apt-get install qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+# Writes results/platforms/bits.txt. On Debian: apt-get install clang qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 # A Python for Arm comes from Debian's packages into build/cross, beside the system's own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(realpath "$(command -v "${PYTHON:-python3}")")
 cross=$PWD/build/cross
 log=results/platforms/bits.txt
-for tool in qemu-x86_64-static qemu-aarch64-static aarch64-linux-gnu-gcc; do
+for tool in clang qemu-x86_64-static qemu-aarch64-static aarch64-linux-gnu-gcc; do
     command -v $tool >/dev/null || {
-        echo "cross-bits: no $tool here, say: apt-get install qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross" >&2
+        echo "cross-bits: no $tool here, say: apt-get install clang qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross" >&2
         exit 2
     }
 done
-mkdir -p "$cross"/{native,arm,deb/partial,lists/partial} "$(dirname $log)"
+mkdir -p "$cross"/{gcc,clang,arm,deb/partial,lists/partial} "$(dirname $log)"
 flags=$("$python" -c "import re; print(*re.search(r'GCC_AND_CLANG = \[(.*?)\]', open('setup.py').read(), re.S)[1].replace('\"', '').replace(',', ' ').split())")
 include=-I$("$python" -c "import sysconfig; print(sysconfig.get_path('include'))")
 
@@ -29,21 +29,26 @@ if [ ! -x "$root/usr/bin/python3" ]; then
     ln -sf "$version" "$root/usr/bin/python3"
 fi
 
-gcc $flags -mprefer-vector-width=512 -shared -fPIC "$include" src/dropact/kernels/_cpu.c -o "$cross/native/_cpu.abi3.so" -lm
+for name in gcc clang; do
+    into=$cross/$name
+    $name $flags -mprefer-vector-width=512 -shared -fPIC "$include" src/dropact/kernels/_cpu.c -o "$into/_cpu.abi3.so" -lm
+done
 # The limited API's headers are those of any 64-bit Linux.
 aarch64-linux-gnu-gcc $flags -shared -fPIC "$include" src/dropact/kernels/_cpu.c -o "$cross/arm/_cpu.abi3.so" -lm
 
 rm -f "$cross"/*.txt
-"$python" scripts/cross_bits.py "$cross/native" >"$cross/native.txt"
+for name in gcc clang; do
+    "$python" scripts/cross_bits.py "$cross/$name" >"$cross/$name.txt"
+done
 for processor in qemu64 Nehalem Haswell; do
-    qemu-x86_64-static -cpu $processor "$python" scripts/cross_bits.py "$cross/native" >"$cross/$processor.txt"
+    qemu-x86_64-static -cpu $processor "$python" scripts/cross_bits.py "$cross/gcc" >"$cross/$processor.txt"
 done
 qemu-aarch64-static -L "$root" "$root/usr/bin/python3" scripts/cross_bits.py "$cross/arm" >"$cross/aarch64.txt"
 
 {
-    echo "The kernels of revision $(git describe --always --dirty) by $(gcc --version | head -1) and $(aarch64-linux-gnu-gcc --version | head -1),"
-    echo "on this machine's processor (native) and under $(qemu-aarch64-static --version | head -1). Made by \`make cross-bits\`."
+    echo "The kernels of revision $(git describe --always --dirty) by $(gcc --version | head -1), $(clang --version | head -1) and"
+    echo "$(aarch64-linux-gnu-gcc --version | head -1): on this machine's processor (gcc, clang) and by gcc under $(qemu-aarch64-static --version | head -1). Made by \`make cross-bits\`."
     echo
-    "$python" scripts/cross_bits.py --compare "$cross"/{native,qemu64,Nehalem,Haswell,aarch64}.txt || true
+    "$python" scripts/cross_bits.py --compare "$cross"/{gcc,clang,qemu64,Nehalem,Haswell,aarch64}.txt || true
 } | tee "$log" | tail -3
 ! grep -q "^DIFFERENT" "$log"
