@@ -145,7 +145,7 @@ class InsideOwn(Plain):
 
 class Parameter(Plain):
     def forward(self, x):
-        return self.one(x) * F.softplus(self.one.bias) * self.two.bias.tanh()
+        return self.one(x) * F.mish(self.one.bias) * self.two.bias.tanh()
 
 
 class OfParameters(Plain):
@@ -153,10 +153,10 @@ class OfParameters(Plain):
 
     def __init__(self):
         super().__init__()
-        self.rho, self.plus, self.eps = nn.Parameter(torch.zeros(4)), nn.Softplus(), 1e-3
+        self.rho, self.plus, self.eps = nn.Parameter(torch.zeros(4)), nn.Mish(), 1e-3
 
     def forward(self, x):
-        scale = F.softplus(self.rho.float()) + self.plus(self.rho * 2 + self.eps)
+        scale = F.mish(self.rho.float()) + self.plus(self.rho * 2 + self.eps)
         return self.one(x) * scale * self.plus(input=-self.rho).sqrt() * F.elu(torch.exp(self.two.bias[:4]))
 
 
@@ -168,11 +168,11 @@ class OfParametersAsWell(OfParameters):
 class Parametrized(Plain):
     def __init__(self):
         super().__init__()
-        parametrize.register_parametrization(self.one, "weight", nn.Softplus())
+        parametrize.register_parametrization(self.one, "weight", nn.Mish())
         parametrize.register_parametrization(self.one, "weight", Exponential())
 
     def forward(self, x):
-        return self.one(x) * F.softplus(self.one.weight[0])
+        return self.one(x) * F.mish(self.one.weight[0])
 
 
 class Exponential(nn.Module):
@@ -293,11 +293,11 @@ def test_a_module_that_is_applied_to_parameters_as_well_stays_there(inputs, spli
     receipt = convert_(model, DropActivation(1.0), inputs=inputs, split_shared=split_shared)
     assert [change.name for change in receipt] == ["plus"]
     assert [(skip.name, skip.reason) for skip in receipt.skipped] == [("plus_call2", "it is applied to parameters")]
-    assert torch.equal(model(X), F.softplus(model.rho) * model.one(X))
+    assert torch.equal(model(X), F.mish(model.rho) * model.one(X))
     assert coverage(model, X).complete
     assert len(convert_(model, DropActivation(1.0), inputs=inputs)) == 0
     receipt.undo()
-    assert torch.equal(model(X), F.softplus(model.rho) * F.softplus(model.one(X)))
+    assert torch.equal(model(X), F.mish(model.rho) * F.mish(model.one(X)))
 
 
 @pytest.mark.parametrize("ran", [False, True])

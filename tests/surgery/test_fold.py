@@ -63,7 +63,7 @@ class Plus:
         self.constant = constant
 
     def __call__(self, x):
-        return F.softplus(x) + self.constant
+        return F.mish(x) + self.constant
 
 
 class Discarding(nn.Module):

@@ -60,6 +60,13 @@ class SquashToOne(nn.Module):
         return 0.5 * (1 + torch.tanh(x / 2))
 
 
+class EluPlusOne(nn.Module):
+    """As linear attention has it: what divides by it relies on its being above 0."""
+
+    def forward(self, x):
+        return F.elu(x) + 1
+
+
 class DropPath(nn.Module):
     def forward(self, x):
         return x.relu() * torch.rand(()).round() * 2
@@ -72,6 +79,8 @@ class DropPath(nn.Module):
         (Counting(), "activation"),
         (SquashToOne(), "gate"),
         (nn.Sigmoid(), "gate"),
+        (nn.Softplus(), "gate"),
+        (EluPlusOne(), "gate"),
         (nn.PReLU(5), "activation"),
         (PerChannel(), None),
         (Sorted(), None),
@@ -120,7 +129,7 @@ def test_what_has_no_shape_yet_is_to_be_run_before():
 def test_a_default_device_without_values_is_no_hindrance():
     class Shifted(nn.Module):
         def forward(self, x):
-            return x.clamp(min=0).square() + torch.ones(())
+            return x.clamp(min=0).square() - torch.ones(())
 
     class DropPath(nn.Module):
         def __init__(self):
@@ -140,7 +149,7 @@ def test_a_default_device_without_values_is_no_hindrance():
 
 def test_activations_of_other_libraries_are_recognised():
     transformers = pytest.importorskip("transformers.activations")
-    gates, others = {"sigmoid", "laplace"}, {"linear"}
+    gates, others = {"sigmoid", "laplace", "sqrtsoftplus"}, {"linear"}
     for name in transformers.ACT2CLS:
         expected = "gate" if name in gates else None if name in others else "activation"
         assert kind_of(transformers.ACT2FN[name]) == expected, name
@@ -286,3 +295,25 @@ def test_what_works_in_place_unsaid_is_missed_until_it_says_so(monkeypatch):
     expected = model.eval()(x)
     fold_(model)
     torch.testing.assert_close(model(x), expected)
+
+
+class StateSpace(nn.Module):
+    """A step size above 0, as of Mamba's kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.step, self.activation = nn.Linear(4, 4), nn.SiLU()
+
+    def forward(self, x):
+        return self.activation(x) * F.softplus(self.step(x)).log()
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_what_must_stay_positive_is_left_unless_asked_for(given):
+    model, x = StateSpace(), torch.randn(64, 4)
+    options = {"inputs": x} if given else {}
+    receipt = convert_(model, DropActivation(0.5), **options)
+    assert [change.name for change in receipt] == ["activation"]
+    assert model(x).isfinite().all()
+    receipt.undo()
+    assert len(convert_(model, DropActivation(0.5), gates=True, **options)) == 2

@@ -195,3 +195,24 @@ def test_what_is_dropped_already_is_not_called_missed(recwarn):
     assert [change.name for change in receipt] == ["0.drop"]
     assert not receipt.skipped
     assert not recwarn.list
+
+
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+@pytest.mark.parametrize("existing", ["set", "replace"])
+@pytest.mark.parametrize("dropout", DROPOUTS)
+def test_a_dropout_of_elements_or_channels_keeps_its_rate(dropout, existing):
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.drop = nn.Conv3d(4, 4, 1), dropout(0.3)
+
+        def forward(self, x):
+            return x + self.drop(self.conv(x))
+
+    model = nn.Sequential(Block(), Block())
+    receipt = dropact.add_stochastic_depth_(model, 0.9, existing=existing)
+    assert len(receipt) == 2
+    assert [block.drop.p for block in model] == [0.3, 0.3]
+    assert sum(isinstance(module, dropact.methods.ResidualSum) for module in model.modules()) == 2

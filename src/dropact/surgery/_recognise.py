@@ -16,7 +16,7 @@ from dropact.surgery._refuse import refuse_shapeless
 
 Activation = nn.Module | Callable[[Tensor], Tensor]
 
-GATES = (nn.Sigmoid, nn.Hardsigmoid)
+GATES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)  # what is behind them relies on the range of their values
 
 CONVERTED, ACTIVATION, GATE = "converted", "activation", "gate"
 _UNSAID = "it writes into its input and does not say so: set its attribute inplace to True"
@@ -102,13 +102,13 @@ def why_unfit(activation: Activation) -> str | None:
 def behaves_as(function: Callable[[Tensor], Tensor], like: Tensor | None = None) -> str | None:
     """Whether a function is an elementwise nonlinearity, by trying it.
 
-    >>> behaves_as(lambda x: x * torch.sigmoid(1.702 * x)), behaves_as(torch.sigmoid)
-    ('activation', 'gate')
+    >>> behaves_as(lambda x: x * torch.sigmoid(1.702 * x)), behaves_as(torch.sigmoid), behaves_as(F.softplus)
+    ('activation', 'gate', 'gate')
     >>> behaves_as(lambda x: 2 * x), behaves_as(lambda x: torch.softmax(x, -1)), behaves_as(F.dropout)
     (None, None, None)
 
     Elementwise: shuffled inputs give the outputs shuffled, of the same shape and dtype; twice the same. Nonlinear: not
-    ``a x + b``. A gate: all values lie in [0, 1]. What raises on a (2, 3, 4, 5) tensor is none of them.
+    ``a x + b``. A gate: all values lie in [0, 1], or above 0. What raises on a (2, 3, 4, 5) tensor is none of them.
     """
     with torch.device("cpu"):  # whatever the default is: on "meta" there are no values to look at
         return _behaves_as(function, torch.empty(0) if like is None else like)
@@ -137,7 +137,8 @@ def _behaves_as(function: Callable[[Tensor], Tensor], like: Tensor) -> str | Non
     rounding = 4 * torch.finfo(torch.float32).eps * plain[21:].abs().max()
     if not bool(curve.abs().max() > max(1e-4, float(rounding))):
         return None
-    return GATE if bool(((plain >= 0) & (plain <= 1)).all()) else ACTIVATION
+    in_range = ((plain >= 0) & (plain <= 1)).all() or ((plain >= 0).all() and (plain[21:] > 0).all())
+    return GATE if bool(in_range) else ACTIVATION
 
 
 def is_function(value: object) -> bool:
