@@ -43,14 +43,15 @@ def test_the_number_of_workers_changes_nothing():
     images = random_images((7, 3, 32, 32))
     augment = Augmentation(4, True, 8, "cifar10")
     results = []
-    for count in (0, 2):
+    for count in (0, 1, 2):
         with Workers(count) as workers:
             results += [augment(images, torch.Tensor.float, torch.Generator().manual_seed(2), workers)]
             assert torch.equal(
                 workers.augment(images[:1], "svhn", torch.tensor([5])),
                 Workers(0).augment(images[:1], "svhn", torch.tensor([5])),
             )  # fewer images than workers
-    assert torch.equal(*results)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
 
 
 def test_the_policy_stands_between_flip_and_normalisation():
