@@ -41,7 +41,7 @@ def test_aid_with_one_hidden_layer_is_the_variance_of_its_draw():
     wanted = 0.2 * 0.8 * model[0](x).square() @ model[2].weight.square().sum(0)  # x or 0, on either side
     found = estimate_excess_loss(model, x, squared(torch.zeros(5, 3, dtype=torch.float64)))
     torch.testing.assert_close(found, wanted.detach(), rtol=1e-12, atol=0)
-    with pytest.raises(TypeError, match="the noise of a StochasticActivation whose evaluation is not its mean"):
+    with pytest.raises(TypeError, match="the noise of a StochA whose evaluation is not its mean"):
         estimate_excess_loss(nn.Sequential(nn.Linear(4, 9), StochA()), x.float(), squared(0))
 
 

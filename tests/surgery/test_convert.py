@@ -270,7 +270,7 @@ def test_nothing_found_says_what_was_looked_for():
     ("method", "came"),
     [
         (DropActivation, "the class DropActivation"),
-        (dropact.AID, "the function AID"),
+        (dropact.AID, "the class AID"),
         (dropact.functional.stocha, "the function stocha"),
         (nn.LeakyReLU(0.1), "LeakyReLU"),
         ("drop", "'drop'"),
