@@ -40,7 +40,7 @@ bench() { # name, seconds, words
 tests() {
     local several=()
     "$python" -c "import xdist" 2>/dev/null && several=(-n 8)
-    "$python" -m pytest -v "${several[@]}" -p no:cacheprovider -k "not max-autotune" "$@" tests/gpu 2>&1 | tee "$into/tests.txt"
+    "$python" -m pytest -v "${several[@]}" -p no:cacheprovider -k "not max-autotune" "$@" tests/gpu 2>&1 | tee -i "$into/tests.txt"
 }
 
 images() { # what has been carried so far
