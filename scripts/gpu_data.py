@@ -3,7 +3,8 @@
     python scripts/gpu_data.py pack DATA/cifar10.npz build/gpu-data      # build/gpu-data/1 and /2; needs Pillow
     python scripts/gpu_data.py join FOLDER cifar10.npz                   # there: FOLDER holds the files of both
 
-Lossless: mosaics as WebP, 103 MB, which Pillow reads (PNG: 130; JPEG XL: 89, and a package of 26 to read it). `join` checks the sum of what `pack` read, and writes nothing where a file is missing.
+Lossless: mosaics as WebP, 103 MB, which Pillow reads (PNG: 130; JPEG XL: 89, and a package of 26 to read it). `join`
+checks the sum of what `pack` read, and writes nothing where a file is missing.
 """
 
 import hashlib
