@@ -703,3 +703,50 @@ def test_generators_of_other_devices_are_left_alone(monkeypatch):
     dropact.add_stochastic_depth_(model, inputs=x)
     assert seeded == [3]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class NormOutside(nn.Module):
+    """The branch reads what a condition has made before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.lin = nn.LayerNorm(4), nn.Linear(4, 4)
+
+    def forward(self, x, mask=None):
+        residual = x
+        if mask is None:
+            x = self.norm(x)
+        else:
+            mask = mask.bool()
+            x = self.norm(x * mask)
+        x = residual + self.lin(x)
+        return x if mask is None else x * mask
+
+
+@pytest.mark.parametrize("mode", ["batch", "row"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_stands_before_a_dropped_branch_has_a_gradient_of_zero(mode, masked):
+    """DistributedDataParallel waits for it: None would stop it at the second step."""
+    model, x = nn.Sequential(NormOutside()), torch.randn(6, 4, requires_grad=True)
+    dropact.add_stochastic_depth_(model, 1.0, mode=mode)
+    model[0].residual.drop_prob = 1.0
+    y = model[0](x, torch.ones(6, 1) if masked else None)
+    assert torch.equal(y, x)
+    y.sum().backward()
+    assert {name: p.grad is not None and not p.grad.any() for name, p in model.named_parameters()} == {
+        "0.norm.weight": True,
+        "0.norm.bias": True,
+        "0.lin.weight": True,
+        "0.lin.bias": True,
+    }
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
+def test_a_dropped_cross_attention_gives_the_memory_a_gradient_of_zero():
+    model = nn.Transformer(8, 2, 1, 1, 16, batch_first=True, dropout=0.0)
+    dropact.add_stochastic_depth_(model, 1.0)
+    for module in model.modules():
+        if isinstance(module, dropact.methods.ResidualSum):
+            module.drop_prob = 1.0
+    model(torch.randn(2, 3, 8), torch.randn(2, 5, 8)).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []

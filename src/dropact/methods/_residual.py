@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from dropact._arguments import check_choice, check_number, check_probability
 from dropact._random import as_seed, check_seed, chosen_on_host, is_chosen, random_bits_like
@@ -118,8 +118,11 @@ def add_surviving(
 ) -> Tensor:
     count, rows = len(kept), _row_count(shortcut) if how.mode == "row" else 1
     if not count:
-        given = [p for p in parameters() if p.requires_grad] if torch.is_grad_enabled() else []
-        return Alone.apply(shortcut, *given) if given else shortcut.clone()
+        read: list[Tensor] = []
+        if torch.is_grad_enabled():
+            given = (value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor))
+            read = [t for t in (*parameters(), *given) if t.requires_grad and t is not shortcut]
+        return Alone.apply(shortcut, *read) if read else shortcut.clone()
     factor = how.training_factor(drop_prob)
     if count == rows:
         return shortcut + times(branch(*args, **kwargs), factor)

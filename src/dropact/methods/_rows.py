@@ -45,18 +45,30 @@ class AllAndSome(torch.autograd.Function):
 
 
 class Alone(torch.autograd.Function):
-    """The shortcut without its branch, whose parameters get gradients of 0."""
+    """The shortcut without its branch. What the branch reads, parameters and arguments, gets gradients of 0, and so
+    does what comes before it: where one is None, and there at the next step, DistributedDataParallel stops."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(shortcut: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(shortcut: Tensor, *read: Tensor) -> Tensor:
         return shortcut.clone()
 
     @staticmethod
     def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(*inputs[1:])
+        # Shapes rather than tensors: arguments need not be kept, and FSDP frees the memory of parameters until then.
+        ctx.shapes = [(t.shape, t.dtype, t.device) if _is_plain(t) else None for t in inputs[1:]]
+        ctx.save_for_backward(*(t for t in inputs[1:] if not _is_plain(t)))
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        return gradient, *(torch.zeros_like(parameter) for parameter in ctx.saved_tensors)
+        others = iter(ctx.saved_tensors)
+        zeros = (
+            torch.zeros_like(next(others)) if found is None else torch.zeros(found[0], dtype=found[1], device=found[2])
+            for found in ctx.shapes
+        )
+        return gradient, *zeros
+
+
+def _is_plain(t: Tensor) -> bool:
+    return type(t) in (Tensor, torch.nn.Parameter)
