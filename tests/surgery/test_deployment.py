@@ -33,7 +33,11 @@ def test_units_apart_counts_neighbours():
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("activation", [*BY_NAME, nn.PReLU(), nn.Hardshrink(0.3), torch.sin], ids=str)
+@pytest.mark.parametrize(
+    "activation",
+    [*BY_NAME, nn.PReLU(), nn.Hardshrink(0.3), torch.sin],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
 def test_a_folded_layer_is_the_evaluation_to_one_unit_in_the_last_place(activation, dtype):
     x = torch.randn(10_000, dtype=torch.float64).mul(3).to(dtype)
     layers = [DropActivation(drop_prob, activation) for drop_prob in (0.0, 0.05, 0.37, 1.0)] + [RandomizedReLU()]
