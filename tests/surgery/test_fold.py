@@ -19,7 +19,7 @@ def build(activation, drop_prob=0.2):
     return nn.Sequential(nn.Linear(6, 6), DropActivation(drop_prob, activation), nn.Linear(6, 6), RandomizedReLU())
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda value: getattr(value, "__name__", str(value)))
 @pytest.mark.parametrize("drop_prob", [0.0, 0.05, 1.0])
 def test_folded_model_is_stock_and_gives_the_eval_outputs(activation, drop_prob):
     model = build(activation, drop_prob)
