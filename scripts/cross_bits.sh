@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 python=$(realpath "$(command -v "${PYTHON:-python3}")")
 cross=$PWD/build/cross
 log=results/platforms/bits.txt
+revision=$(git rev-parse --short HEAD)$(git diff --quiet HEAD -- src || echo +changes)
 for tool in clang qemu-x86_64-static qemu-aarch64-static aarch64-linux-gnu-gcc; do
     command -v $tool >/dev/null || {
         echo "cross-bits: no $tool here, say: apt-get install clang qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross" >&2
@@ -46,7 +47,7 @@ done
 qemu-aarch64-static -L "$root" "$root/usr/bin/python3" scripts/cross_bits.py "$cross/arm" >"$cross/aarch64.txt"
 
 {
-    echo "The kernels of revision $(git describe --always --dirty) by $(gcc --version | head -1), $(clang --version | head -1) and"
+    echo "The kernels of revision $revision by $(gcc --version | head -1), $(clang --version | head -1) and"
     echo "$(aarch64-linux-gnu-gcc --version | head -1): on this machine's processor (gcc, clang) and by gcc under $(qemu-aarch64-static --version | head -1). Made by \`make cross-bits\`."
     echo
     "$python" scripts/cross_bits.py --compare "$cross"/{gcc,clang,qemu64,Nehalem,Haswell,aarch64}.txt || true

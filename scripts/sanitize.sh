@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 there=$PWD/build/sanitized
 log=results/platforms/sanitizers.txt
+revision=$(git rev-parse --short HEAD)$(git diff --quiet HEAD -- src tests || echo +changes)
 rm -rf "$there"
 mkdir -p "$there" "$(dirname $log)"
 cp -r src/dropact "$there/dropact"
@@ -17,7 +18,7 @@ gcc "${flags[@]}" -shared -fPIC -I"$include" "$there/dropact/kernels/_cpu.c" -o 
 export PYTHONPATH=$there ASAN_OPTIONS=detect_leaks=0 # Python's own memory is never given back
 export LD_PRELOAD=$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so)
 {
-    echo "tests/kernels and tests/contract on the C kernels of revision $(LD_PRELOAD= git describe --always --dirty),"
+    echo "tests/kernels and tests/contract on the C kernels of revision $revision,"
     echo "$(LD_PRELOAD= gcc --version | head -1) ${flags[*]}. Made by \`make sanitize\`."
     echo
     "$python" -c "import dropact; assert dropact.__file__.startswith('$there'); print(dropact.kernels.backend())"
