@@ -8,6 +8,7 @@ import pytest
 import torch
 from makers import make_run, snapshot
 
+import dropact
 from dropact.cli import main
 from dropact.cli.options import (
     DATASET_HELP,
@@ -225,3 +226,33 @@ def test_the_help_names_all_there_is(text, names):
         stem = stem if word.startswith("-") else word.partition("-")[0]
     assert set(names) <= set(said)
     assert {word for word in said if word.startswith(("resnet-", "emnist-", "wrn-", "mlp-"))} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "usage: dropact"),
+        (["--version"], f"dropact {dropact.__version__}"),
+    ],
+)
+def test_the_command_alone_says_what_it_is(capsys, words, said):
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["comapre"], "compare"),
+        (["compare", "--epoch", "3"], "--epochs"),
+        (["compare", "--methods", "droput"], "dropout"),
+        (["compare", "--network", "resnet20"], "resnet-20"),
+        (["compare", "--dataset", "cifar-10"], "cifar10"),
+        (["reproduce", "tabel1"], "table1"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(capsys, monkeypatch, tmp_path, words, meant):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert f"did you mean {meant!r}?" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

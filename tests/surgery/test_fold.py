@@ -366,3 +366,23 @@ def test_onnx_export_in_eval_mode_agrees_with_onnx_runtime(folded, tmp_path):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     torch.testing.assert_close(torch.from_numpy(y), expected.detach(), rtol=1e-5, atol=1e-6)
+
+
+class Clipped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * (x > 0)
+
+
+def test_the_apply_of_an_autograd_function_is_folded():
+    model = nn.Sequential(nn.Linear(3, 3), DropActivation(0.2, Clipped.apply)).eval()
+    x = torch.randn(5, 3)
+    expected = model(x)
+    fold_(model)
+    torch.testing.assert_close(model(x), expected)

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from dropact import __version__
 from dropact.cli import bench, compare, inspect, pack, plan, report, reproduce, train, verify, watch
-from dropact.cli.parser import Parser, UsageError
+from dropact.cli.parser import Parser, UsageError, suggesting
 
 VERBS: Sequence[ModuleType] = (compare, train, reproduce, plan, report, pack, verify, watch, inspect, bench)
 EXTRAS = ("matplotlib", "numpy", "ray", "rich", "scipy", "sklearn", "tensorboard", "torchvision")
@@ -14,7 +15,8 @@ EXTRAS = ("matplotlib", "numpy", "ray", "rich", "scipy", "sklearn", "tensorboard
 
 def _parser() -> Parser:
     parser = Parser(prog="dropact", description="Stochastic activations compared on the same networks, data and seeds.")
-    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
+    parser.add_argument("--version", action="version", version=f"dropact {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", parser_class=Parser)
     for verb in VERBS:
         verb.add_parser(verbs)
     return parser
@@ -36,7 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = argparse.Namespace()
     try:
-        args = _parser().parse_args(words)
+        parser = _parser()
+        args = parser.parse_args(words)
+        if not hasattr(args, "run"):
+            parser.print_help()
+            return 0
         args.words = words
         args.run(args)
     except SystemExit as leaving:  # --help
@@ -52,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         extra = package if package in ("ray", "tensorboard") else "experiments"
         return _fail(f"this needs {package}: pip install 'dropact[{extra}]'")
     except UsageError as error:
-        return _fail(str(error))
+        return _fail(suggesting(str(error)))
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ValueError as error:
@@ -60,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if not isinstance(error, UserError):
             raise
-        return _fail(str(error))
+        return _fail(suggesting(str(error)))
     return 0
 
 

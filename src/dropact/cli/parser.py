@@ -2,6 +2,9 @@
 
 import argparse
 import math
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 
@@ -16,7 +19,30 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**settings, allow_abbrev=False)  # --seed of compare would be read as --seeds
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see `{self.prog} --help`)")
+        verbs = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        parsers = [self, *(parser for action in verbs for parser in action.choices.values())]
+        options = {option for parser in parsers for option in parser._option_string_actions}
+        raise UsageError(f"{suggesting(message, sorted(options))} (see `{self.prog} --help`)")
+
+
+def suggesting(message: str, options: Iterable[str] = ()) -> str:
+    """An error with the accepted name that is nearest to the one that came, where one is near.
+
+    >>> suggesting("method: got 'droput', accepted: baseline, dropout, rrelu")
+    "method: got 'droput', accepted: baseline, dropout, rrelu; did you mean 'dropout'?"
+    >>> suggesting("unrecognized arguments: --epoch 3", ["--epochs", "--seeds"])
+    "unrecognized arguments: --epoch 3; did you mean '--epochs'?"
+    """
+    if "did you mean" in message:
+        return message
+    for pattern in (r"got '([^']+)'.*?accepted: (.*)", r"invalid choice: '([^']+)' \(choose from (.*)\)"):
+        if found := re.search(pattern, message):
+            near = get_close_matches(found[1], re.findall(r"[\w:.+-]+", found[2]), n=1)
+            break
+    else:
+        came = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        near = get_close_matches(came[1], options, n=1) if came else []
+    return f"{message}; did you mean {near[0]!r}?" if near else message
 
 
 def seeds(text: str) -> list[int]:

@@ -155,7 +155,8 @@ def _module(activation: Activation) -> nn.Module:
         return STOCK_MODULES[activation]()
     if isinstance(activation, nn.Module):
         return activation
-    if getattr(activation, "__module__", "").startswith("dropact."):
+    home = getattr(activation, "__module__", None) or ""  # None: the apply of an autograd function
+    if home.startswith("dropact."):
         traced = torch.fx.symbolic_trace(activation)
         for node in traced.graph.nodes:
             node.type = None  # the annotation's text, which TorchScript cannot read, nor torch 2.11 pickle
@@ -163,7 +164,7 @@ def _module(activation: Activation) -> nn.Module:
         return traced
     graph = torch.fx.Graph()
     x = graph.placeholder("x")
-    if hasattr(activation, "__name__"):
+    if hasattr(activation, "__name__") and home:
         graph.output(graph.call_function(activation, (x,)))
         return torch.fx.GraphModule({}, graph, "FoldedActivation")
     # A partial or an object that can be called: a graph's code calls functions by their name, and objects it holds.
