@@ -176,7 +176,6 @@ def test_single_runs_are_held_only_against_those_they_are_averaged_with(tmp_path
 @pytest.mark.parametrize(
     ("words", "needle"),
     [
-        ([], "VERB"),
         (["trian"], "trian"),
         (["train", "--method", "x"], "'x'"),
         (["train", "--seed", "-1"], "seed"),
