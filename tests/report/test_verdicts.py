@@ -10,6 +10,8 @@ SPREAD = (-0.1, 0.0, 0.1)
 NONE = (0.0, 0.0, 0.0)
 BASE = (20.0, 20.5, 21.0)
 
+BESIDE = "(+5.00 [+4.75, +5.25] against every branch kept)"
+
 
 def run(folder, difference, spread=SPREAD, **fields):
     for seed, (base, noise) in enumerate(zip(BASE, spread, strict=True)):
@@ -71,7 +73,10 @@ def test_profiles_of_survival_rates_are_compared_with_uniform_ones(folder):
     run(folder, 2.0, method="rrelu", **fields)
     (table,) = (table for table in collect(folder).tables if table.setting["network"] == "resnet-20")
     one, other = comparisons(table)
-    assert (one.label, one.verdict) == ("survival rates by sensitivity against uniform, budget 0.5", HELPS)
+    assert (one.label, one.verdict) == (
+        f"survival rates by sensitivity against uniform, budget 0.5 {BESIDE}",
+        HELPS,
+    )
     assert (other.kind, other.verdict, other.base.mean) == ("rrelu", COSTS, pytest.approx(20.5))
     assert (one.base.mean, one.difference.mean) == (pytest.approx(29.5), pytest.approx(-4.0))
 
@@ -85,7 +90,10 @@ def test_a_profile_without_a_uniform_one_is_compared_with_the_baseline(folder):
     run(folder, 3.0, method="depth-linear", options={"linear_budget": 0.8}, **fields)
     (table,) = (table for table in collect(folder).tables if table.setting["network"] == "resnet-20")
     assert [(one.label, round(one.difference.mean, 2)) for one in comparisons(table)] == [
-        ("survival rates by sensitivity against uniform, budget 0.5", -4.0),
+        (
+            f"survival rates by sensitivity against uniform, budget 0.5 {BESIDE}",
+            -4.0,
+        ),
         ("Stochastic depth, uniform (uniform_budget 0.7)", 7.0),
         ("Stochastic depth, linear (linear_budget 0.8)", 3.0),
     ]

@@ -58,11 +58,12 @@ class Effect:
 def comparisons(table: Table) -> list[Effect]:
     """With the baseline, or a combination with itself without its last part; profiles of survival rates with uniform
     ones at the same budget instead, where the table has them."""
-    pairs = budgets.against_uniform(table)
+    pairs, rows = budgets.against_uniform(table), budgets.profiles(table)
     return [
         Effect(
             pair.profile,
-            f"survival rates {budgets.PROFILES[pair.profile][1]} against uniform, budget {pair.budget:g}",
+            f"survival rates {budgets.PROFILES[pair.profile][1]} against uniform, budget {pair.budget:g}"
+            f"{_beside_plain(rows[pair.profile][pair.budget])}",
             "",
             pair.uniform,
             pair.difference,
@@ -74,6 +75,13 @@ def comparisons(table: Table) -> list[Effect]:
         for row in table.rows
         if row.difference is not None and not budgets.is_paired(row, pairs)
     ]
+
+
+def _beside_plain(row: MethodResult) -> str:
+    """What a profile is against the plain network, which may be better than both that are compared."""
+    if row.difference is None or row.reference is None:
+        return ""
+    return f" ({signed_interval(row.difference)} against every branch kept)"
 
 
 def against_reference(table: Table, row: MethodResult) -> Effect:
