@@ -7,6 +7,7 @@ import torch
 from makers import config, tiny_data
 
 from dropact.cli import main
+from dropact.experiments.augmentation import Augmentation
 from dropact.experiments.hardware import repeatable
 from dropact.experiments.trainer import Trainer
 
@@ -65,6 +66,23 @@ def test_no_step_waits_for_the_device(cuda):
             trainer.step(*trainer.batches.make(torch.arange(8), number))
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+def test_augmentation_makes_the_batch_of_the_cpu_and_waits_for_nothing(cuda):
+    images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    augment = Augmentation(4, True, 8)
+
+    def normalise(images):
+        return (images.float() - 120) / 60
+
+    expected = augment(images, normalise, torch.Generator().manual_seed(1))
+    there = images.to(cuda)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        result = augment(there, normalise, torch.Generator().manual_seed(1))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(result.cpu(), expected)
 
 
 def test_graphs_train_as_compiled_code_does(cuda):
