@@ -23,8 +23,8 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-test: lint ## .ci/run installs Chromium first, for the tests of the pages
-	$(BIN)/pytest -m "not slow"
+test: lint ## two processes of a thread each; .ci/run installs Chromium first, for the tests of the pages
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(READY) ## statistical suites, minutes to an hour
 	$(BIN)/pytest -m slow

@@ -65,6 +65,18 @@ def test_of_every_study_the_runs_their_hours_and_revisions_are_listed(root):
     assert "](../results/digits/table.md) | 4 | 0.00022 | – | not recorded: 4 |\n" in text  # 4 × 2 × 0.1 s
 
 
+def test_a_study_less_than_half_run_is_not_on_the_front_page(root):
+    folder = root / "results" / "begun"
+    planned = Comparison.of(config().setting, {"baseline": {}, "drop-activation": {}}, [0, 1, 2])
+    claim_folder(folder, planned)
+    for run in planned.configs()[:2]:
+        make_run(folder, method=run.method, seed=run.seed, options=run.options)
+    write_report(collect(folder), folder)
+    assert main(root, []) == 0
+    assert "begun" not in (root / "README.md").read_text()
+    assert "[begun](../results/begun/table.md) (4 of 6 runs not finished)" in evidence_page(root)
+
+
 def test_runs_that_diverged_are_missed_and_not_waited_for(root):
     folder = root / "results" / "lost"
     claim_folder(folder, Comparison.of(config().setting, {"baseline": {}, "drop-activation": {}}, [0, 1]))

@@ -97,10 +97,14 @@ class Report:
     diverged: int
 
     @property
+    def finished(self) -> int:
+        """How many runs have a result."""
+        return sum(len(row.runs) for table in self.tables for row in table.rows)
+
+    @property
     def gaps(self) -> str:
         """Which runs its means do without: `96 of 180 runs not finished, 1 diverged`; nothing where they have all."""
-        finished = sum(len(row.runs) for table in self.tables for row in table.rows)
-        missing = self.planned - finished - self.diverged
+        missing = self.planned - self.finished - self.diverged
         said = [f"{missing} of {self.planned} runs not finished"] * (missing > 0)
         if self.diverged:
             said.append(f"{self.diverged} diverged" if said else f"{self.diverged} of {self.planned} runs diverged")
