@@ -25,6 +25,7 @@ from generated import (
     throughput,
     update,
     variance_shifts,
+    well_begun,
     whole,
 )
 
@@ -90,11 +91,8 @@ def _about(linked: str, report: Report) -> str:
 
 
 def accuracy(reports: Reports, root: Path) -> str:
-    """What helped and what did not, a line per study, and the picture of the one with the most methods.
-
-    A study of which less than half is run has its lines in docs/evidence.md alone.
-    """
-    reports = {name: report for name, report in reports.items() if 2 * report.finished >= report.planned}
+    """What helped and what did not, a line per study, and the picture of the one with the most methods."""
+    reports = well_begun(reports)
     if not reports:
         return ""
     studies = {study(name, report, "."): report.tables for name, report in reports.items()}

@@ -37,6 +37,7 @@ from generated import (
     study,
     update,
     variance_shifts,
+    well_begun,
     what,
     whole,
 )
@@ -295,7 +296,7 @@ def spreading(root: Path) -> str:
 def pages(root: Path) -> Pages:
     """Every page as the records have it."""
     tables = bench_tables(root)
-    reports = reports_in(root)
+    reports = well_begun(reports_in(root))
     cards = {
         f"docs/methods/{name}.md": {
             "effects": effects(card, reports, root),
