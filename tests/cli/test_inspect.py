@@ -33,6 +33,16 @@ def test_a_run_by_its_directory_and_by_its_weights(run, tmp_path, capsys):
         assert words in html
 
 
+def test_a_file_of_somebody_else_is_left_as_it_is(tmp_path, capsys):
+    other = tmp_path / "notes.txt"
+    other.write_text("mine")
+    assert main(["inspect", "simple-small", "--images", "64", "--out", str(other)]) == 2
+    assert "no page of dropact" in capsys.readouterr().err
+    assert other.read_text() == "mine"
+    page = ["inspect", "simple-small", "--images", "64", "--out", str(tmp_path / "page.html")]
+    assert [main(page), main(page)] == [0, 0]
+
+
 def test_a_network_by_name(tmp_path, capsys):
     words = ["inspect", "simple-small", "--drop-prob", "0.5", "--images", "64", "--out", str(tmp_path / "page.html")]
     assert main(words) == 0

@@ -75,6 +75,15 @@ def test_a_process_that_takes_the_place_of_another_gets_its_gpu(tmp_path, monkey
     assert turns == [0, 1, 1]
 
 
+def done(made):
+    return made.seed
+
+
+def test_more_processes_than_runs_are_not_asked_for():
+    """A set of that many numbers is more than any memory holds."""
+    assert dict(local(10**12)(done, CONFIGS[:1])) == {CONFIGS[0]: CONFIGS[0].seed}
+
+
 def test_an_error_of_ours_is_raised_with_its_trace():
     with pytest.raises(RuntimeError, match=r"ZeroDivisionError: 0"):
         list(local(1)(wrong, CONFIGS[:1]))

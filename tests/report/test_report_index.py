@@ -1,6 +1,7 @@
 """A folder of folders: each reported on, and one page that says what all show."""
 
 import json
+import re
 
 import pytest
 from makers import make_run
@@ -29,7 +30,7 @@ def test_every_folder_is_reported_on_and_the_index_says_what_they_show(results, 
     page = (results / "index.html").read_text()
     for name in ("first", "second"):
         assert (results / name / "report.html").is_file()
-        assert f'<a href="{name}/report.html">' in page
+        assert f'<a href="./{name}/report.html">' in page
     assert page.index("At a glance") < page.index("lower than")
     assert "<span>Drop-Activation (drop_prob 0.05) −1.93 [" in page
     # −2, −2, −1.8 and −4.5, −4.5, −4.3
@@ -39,6 +40,14 @@ def test_every_folder_is_reported_on_and_the_index_says_what_they_show(results, 
     assert "aaaaaaaaaaaa</span>" in page
     assert "damaged, not JSON" in page
     assert "index.html" in capsys.readouterr().out
+
+
+def test_a_folder_named_like_an_address_is_a_folder(tmp_path):
+    for name in ("javascript:alert(1)", "a?b#c"):
+        make_run(tmp_path / name)
+    assert main(["report", str(tmp_path)]) == 0
+    links = re.findall('href="([^"]*)"', (tmp_path / "index.html").read_text())
+    assert links == ["./a%3Fb%23c/report.html", "./javascript%3Aalert%281%29/report.html"]
 
 
 def test_records_beside_runs_are_the_studys_own(results):
@@ -53,7 +62,7 @@ def test_a_folder_whose_first_run_is_not_finished_keeps_no_other_from_being_show
     assert f"{results / 'begun'}: no finished run yet" in capsys.readouterr().out
     page = (results / "index.html").read_text()
     assert "<h2>begun</h2>\n<p>No finished run yet</p>" in page
-    assert '<a href="second/report.html">' in page
+    assert '<a href="./second/report.html">' in page
     assert main(["report", str(results / "begun")]) == 2
 
 

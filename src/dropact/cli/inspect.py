@@ -1,6 +1,7 @@
 """`dropact inspect`: what the random activations of a network do."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     from dropact.experiments.inspection import check_look, look_at, run_config, trained, untrained
     from dropact.experiments.models import NETWORKS
     from dropact.report.inspection import show_inspection, write_inspection
+    from dropact.report.page import is_page
 
     path = Path(args.target)
     is_run = args.target not in NETWORKS and (path.exists() or path.suffix == ".pt" or len(path.parts) > 1)
@@ -55,6 +57,10 @@ def run(args: argparse.Namespace) -> None:
     check_look(config, args.images)  # before anything is loaded
     if args.out.is_dir():
         raise UsageError(f"--out: got {args.out}, a folder, accepted: the name of a page")
+    if os.path.lexists(args.out) and not is_page(args.out):
+        raise UsageError(
+            f"--out: {args.out} is no page of dropact and was left as it is, accepted: a new name or a page"
+        )
     check_folder(args.out.parent)
     set_threads(args, config.dataset)
     target = trained(path, args.data) if is_run else untrained(config, args.data)

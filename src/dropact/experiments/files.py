@@ -1,12 +1,34 @@
 """Files that appear complete or not at all."""
 
+import errno
 import os
+import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from dropact.experiments.errors import RecordError
+
 PARTIAL = ".part"  # how the name of a file ends while it is written
+
+
+def open_unfollowed(path: Path, flags: int) -> int:
+    """A handle on the file `path` itself, created if it is not there: a symbolic link would write into another's file.
+
+    Raises:
+        RecordError: `path` is a symbolic link.
+        OSError: as `os.open`.
+    """
+    refused = RecordError(f"{path}: a symbolic link, accepted: a file; links in a folder of runs are not followed")
+    if path.is_symlink():  # said again by the system below, where it can: the link may come in between
+        raise refused
+    try:
+        return os.open(path, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise refused from None
+        raise
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -15,9 +37,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         OSError: naming `path`; whatever was there before stands, and no half-written file takes up room.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")  # two processes do not write one file
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(6)}{PARTIAL}")  # nobody can lie in wait under that name
     try:
-        with partial.open("wb") as file:
+        with os.fdopen(open_unfollowed(partial, os.O_WRONLY | os.O_EXCL), "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dropact.experiments.errors import RecordError
+from dropact.experiments.files import open_unfollowed
 
 FAR = 1 << 30  # on Windows a locked byte cannot be read; one far behind the text locks nothing that is there
 
@@ -65,10 +66,11 @@ def held(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
 
     Raises:
         HeldError: another process holds it; its process number and host are named.
+        RecordError: `path` is a symbolic link.
     """
     end = time.monotonic() + patience
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = open_unfollowed(path, os.O_RDWR)
         try:
             if not _take(handle):
                 if time.monotonic() < end:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from dropact.experiments.config import RunConfig, key_of
 from dropact.experiments.errors import ConfigError, DivergedError, RecordError
-from dropact.experiments.files import PARTIAL, write_atomically, write_text
+from dropact.experiments.files import PARTIAL, open_unfollowed, write_atomically, write_text
 
 RUNS = "runs"  # the folder of such directories
 CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
@@ -97,6 +97,8 @@ def read_text(path: Path, missing: str = "missing") -> str:
     Raises:
         RecordError: it cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise RecordError(f"{path}: damaged, not an ordinary file")  # a pipe would be waited for
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -111,12 +113,15 @@ def parse_object(text: str, path: Path, where: str = "") -> dict[str, Any]:
         value = json.loads(text)
     except ValueError as error:
         raise RecordError(f"{path}{where}: damaged, not JSON ({error})") from None
+    except RecursionError:
+        raise RecordError(f"{path}{where}: damaged, JSON nested too deep") from None
     if not isinstance(value, dict):
         raise RecordError(f"{path}{where}: damaged, not a JSON object")
     return value
 
 
-def _percent(value: object) -> bool:
+def is_percent(value: object) -> bool:
+    """Whether it is a number from 0 to 100."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
 
 
@@ -126,7 +131,7 @@ def _checked_metrics(text: str, path: Path, config: RunConfig) -> list[dict[str,
         raise RecordError(f"{path}: damaged, not one line for each epoch from 1 to {config.epochs}")
     for i, record in enumerate(metrics, start=1):
         test = record.get("test_error")
-        if not (_percent(record.get("train_error")) and (_percent(test) if config.evaluates(i) else test is None)):
+        if not (is_percent(record.get("train_error")) and (is_percent(test) if config.evaluates(i) else test is None)):
             raise RecordError(f"{path} line {i}: damaged, an error is not a number from 0 to 100")
     return metrics
 
@@ -164,9 +169,9 @@ def read_run(run: RunFiles | Path) -> Run:
     metrics = _checked_metrics(text, run.path(METRICS), config)
     path = run.path(RESULT)
     result = parse_object(run.text(RESULT), path)
-    if not all(_percent(result.get(name)) for name in PERCENTS) or "best_epoch" not in result:
+    if not all(is_percent(result.get(name)) for name in PERCENTS) or "best_epoch" not in result:
         raise RecordError(f"{path}: damaged, lacks {', '.join(PERCENTS)} from 0 to 100 or best_epoch")
-    if config.recalibrated and not _percent(result.get("recalibrated_test_error")):
+    if config.recalibrated and not is_percent(result.get("recalibrated_test_error")):
         raise RecordError(f"{path}: damaged, lacks recalibrated_test_error from 0 to 100")
     if result.get("metrics_sha256") != _digest(text):
         raise RecordError(f"{run.path(METRICS)}: damaged, its checksum is not the one in {RESULT}")
@@ -226,7 +231,8 @@ class RunWriter:
             orphan.unlink(missing_ok=True)
         write_text(directory / CONFIG, config.to_json())
         write_text(directory / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
-        self._metrics = (directory / METRICS).open("w", encoding="utf-8", newline="\n")
+        handle = open_unfollowed(directory / METRICS, os.O_WRONLY | os.O_TRUNC)
+        self._metrics = os.fdopen(handle, "w", encoding="utf-8", newline="\n")
 
     def __enter__(self) -> "RunWriter":
         return self

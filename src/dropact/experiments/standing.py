@@ -12,11 +12,13 @@ from dropact.experiments.comparison import Comparison, read_claim
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, RecordError
 from dropact.experiments.packed import runs_in
-from dropact.experiments.records import CONFIG, LOCK, METRICS, RESULT, TIMING, RunFiles, has_diverged
+from dropact.experiments.records import CONFIG, LOCK, METRICS, RESULT, TIMING, RunFiles, has_diverged, is_percent
 from dropact.experiments.reproduction import Reproduction
 
 WAITING, RUNNING, STOPPED, DIVERGED, FINISHED = "waiting", "running", "stopped", "diverged", "finished"
 ENDED = (DIVERGED, FINISHED)  # nothing more will come of it unless it is asked for again
+
+LONGEST = 1e10  # seconds, three centuries: a longer time was not measured
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,16 @@ class Standing:
         return json.dumps(self.config.setting, sort_keys=True)
 
 
-def _last_record(run: RunFiles) -> dict[str, Any] | None:
+def _last_record(run: RunFiles, config: RunConfig) -> dict[str, Any] | None:
     """The last whole line, as another process may be writing the next."""
     try:
         lines = run.text(METRICS).split("\n")[:-1]
-        return json.loads(lines[-1]) if lines else None
-    except ValueError:  # a RecordError too
+        last = json.loads(lines[-1]) if lines else None
+    except (ValueError, RecursionError):  # a RecordError too
         return None
+    if not isinstance(last, dict) or last.get("epoch") not in range(1, config.epochs + 1):
+        return None
+    return last if "test_error" in last and (last["test_error"] is None or is_percent(last["test_error"])) else None
 
 
 def _is_held(path: Path) -> bool:
@@ -55,22 +60,23 @@ def _is_held(path: Path) -> bool:
             os.kill(holder["pid"], 0)
     except PermissionError:  # it lives, and is another user's
         return True
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return False
     return True
 
 
 def _seconds(run: RunFiles) -> float | None:
     try:
-        return float(json.loads(run.text(TIMING))["total_seconds"])
-    except (ValueError, KeyError, TypeError):
+        seconds = float(json.loads(run.text(TIMING))["total_seconds"])
+        return seconds if 0 <= seconds < LONGEST else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
 def _standing(run: RunFiles | None, config: RunConfig) -> Standing:
     if run is None:
         return Standing(config, WAITING)
-    last = _last_record(run)
+    last = _last_record(run, config)
     if run.has(RESULT):
         return Standing(config, FINISHED, last, _seconds(run))
     if run.packed is None and _is_held(run.where / LOCK):

@@ -224,6 +224,12 @@ def _diverged_notes(lost: Sequence[Diverged], runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def _data_note(environment: Mapping[str, Any]) -> str:
+    """In one line and without what would move a terminal's cursor; a record may come from anybody."""
+    note = environment.get("data_note")
+    return "".join(filter(str.isprintable, note)) if isinstance(note, str) else ""
+
+
 def collect(folder: Path) -> Report:
     """The report of the finished runs in `folder`/runs.
 
@@ -252,7 +258,7 @@ def collect(folder: Path) -> Report:
         if run.environment not in environments:
             environments.append(run.environment)
     notes = [f"Paper: {paper.recipe.source}.", *paper.recipe.notes] if paper else _setting_notes(tables)
-    notes += [f"Data: {note}." for note in dict.fromkeys(made.get("data_note") for made in environments) if note]
+    notes += [f"Data: {note}." for note in dict.fromkeys(map(_data_note, environments)) if note]
     notes += _environment_notes(environments)
     notes += _diverged_notes(lost, runs)
     keys = {run.config.key for run in runs} | {run.config.key for run in lost}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dropact.experiments.config import schedule_mark
 from dropact.experiments.errors import NoRunsError
@@ -122,7 +123,7 @@ def index(folder: Path) -> str:
     body = f"<section>\n<h2>At a glance</h2>\n{html_table(glance, OVERVIEW)}</section>\n" if glance.rows else ""
     for study in studies:
         name = escape(study.name)
-        link = f'<a href="{name}/report.html">{name}</a>' if study.parts else name
+        link = f'<a href="./{quote(study.name)}/report.html">{name}</a>' if study.parts else name
         body += f"<section>\n<h2>{link}</h2>\n"
         body += f"<p>{escape(study.title)}</p>\n"
         for title, sentences in study.parts.items():

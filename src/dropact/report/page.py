@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from dropact.experiments.config import schedule_mark
@@ -105,6 +106,14 @@ def _environment(environment: Mapping[str, Any], number: int, total: int) -> str
     heading = f"<h3>Environment {number}</h3>\n" if total > 1 else ""
     command = escape(str(environment.get("command") or "not recorded"))
     return f"{heading}<pre>{command}</pre>\n<dl>{rows}</dl>\n"
+
+
+def is_page(path: Path) -> bool:
+    """Whether the file begins as a `document` does, and may be written anew by the same command."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f'content="{POLICY}"'.encode() in file.read(2000)
 
 
 def document(title: str, body: str, environments: Sequence[Mapping[str, Any]]) -> str:

@@ -37,7 +37,7 @@ def markdown(report: Report) -> str:
             parts += [markdown_table(equal), budgets.CAPTION]
         parts += figure6.sentences(table)
         parts += [setting_sentence(table.setting, all_seeds(table)), *(f"Note: {note}" for note in table.notes)]
-    parts += [f"Note: {note}" for note in report.notes]
+    parts += ["Note: " + note.replace("<", "&lt;") for note in report.notes]
     return "\n\n".join([*parts, LEGEND]) + "\n"
 
 

@@ -36,19 +36,20 @@ class _Worker:
 
 
 def local(count: int, device: str = "cpu") -> Launcher[T]:
-    """Trains runs on `count` processes, each with the next run as soon as it is done with one.
+    """Trains runs on `count` processes, no more than there are runs, each with the next as soon as it is done with one.
 
     A process that dies costs what its run did since the last checkpoint; another takes its place and its GPU, which are
     dealt out in turn. `concurrent.futures` would end all processes when one dies.
     """
 
     def over(task: Callable[[RunConfig], T], configs: Sequence[RunConfig]) -> Iterator[tuple[RunConfig, T | UserError]]:
+        most = min(count, len(configs))  # more would have nothing to do
         waiting, deaths = deque(configs), dict.fromkeys((config.key for config in configs), 0)
         workers: dict[Connection, _Worker] = {}
         try:
             while waiting or workers:
-                while waiting and len(workers) < count:
-                    turn = min({*range(count)} - {worker.turn for worker in workers.values()})
+                while waiting and len(workers) < most:
+                    turn = min({*range(most)} - {worker.turn for worker in workers.values()})
                     pipe, process = _start(task, turn if device == "cuda" else None)
                     workers[pipe] = _Worker(process, waiting.popleft(), turn)
                     _send(pipe, workers[pipe].config)
