@@ -159,15 +159,15 @@ def test_a_payload_in_a_data_file_is_not_executed(tmp_path, key):
 @pytest.fixture
 def full_disk(two, monkeypatch):
     """Files are made, and nothing can be written into them."""
-    plain = Path.open
+    plain = os.fdopen
 
-    def opened(self, mode="r", *args, **kwargs):
+    def opened(handle, mode="r", *args, **kwargs):
         if "w" not in mode:
-            return plain(self, mode, *args, **kwargs)
-        plain(self, mode).close()
+            return plain(handle, mode, *args, **kwargs)
+        os.close(handle)
         return open("/dev/full", mode, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(os, "fdopen", opened)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
