@@ -140,26 +140,11 @@ def trained_on(config: RunConfig, data: Dataset) -> int:
     return available if config.train_images is None else config.train_images
 
 
-def check_microbatches(config: RunConfig, images: int, ranks: Ranks = ALONE) -> None:
-    """That every batch of an epoch of so many images can be cut into the microbatches of `config`.
-
-    Raises:
-        ConfigError: the smallest has fewer images, or they cannot be shared among the ranks.
-    """
-    ranks.check(config.microbatches)
-    smallest = min(sizes(images, -(-images // config.batch_size)))
-    if smallest < config.microbatches:
-        raise ConfigError(f"microbatches: got {config.microbatches}, accepted: at most {smallest}, the smallest batch")
-
-
 class Batches:
     """The training images as batches: (N, C, H, W) floats and (N,) labels. Enter it to train from it.
 
     Args:
         ranks: each gets its share of every batch, with the augmentation that these images have in the whole of it.
-
-    Raises:
-        ConfigError: a batch is too small for its microbatches, or these cannot be shared among the ranks.
     """
 
     def __init__(self, config: RunConfig, data: Dataset, device: torch.device = HOST, ranks: Ranks = ALONE) -> None:
@@ -169,7 +154,6 @@ class Batches:
         self.part = training_part(config, data, HOST if self._on_host else device)
         self.normalise = normalisation(config, self.part.images.cpu(), device)
         self._workers: Workers | None = None
-        check_microbatches(config, len(self.part), ranks)
 
     @property
     def per_epoch(self) -> int:

@@ -12,6 +12,7 @@ import torch
 
 from dropact.experiments.config import CUDA_GRAPHS, RunConfig
 from dropact.experiments.errors import ConfigError
+from dropact.experiments.ranks import ALONE, Ranks, sizes
 
 DEVICES = ("cpu", "cuda")
 _MALLOPT = {-3: 2**30, -1: 2**31 - 1, -2: 2**26}  # glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
@@ -77,29 +78,37 @@ def keep_freed_memory() -> bool:
     return sum(mallopt(option, value) for option, value in _MALLOPT.items()) == len(_MALLOPT)
 
 
-def check_compiler(compiled: bool | str, device: torch.device) -> None:
-    """That `torch.compile` has what it needs on the device.
+def check_trainable(config: RunConfig, images: int, device: torch.device | None, ranks: Ranks = ALONE) -> None:
+    """That `config` can be trained on so many images, by this code, on the device, by these ranks.
+
+    Args:
+        device: None where it is another machine's, of which nothing is known here.
 
     Raises:
-        ConfigError: there is no C++ compiler for a CPU, or CUDA graphs are asked of one.
+        ConfigError: the smallest batch cannot be cut into the microbatches, or these be shared among the ranks; the
+            config is of a record whose BatchNorm was fused; there is no C++ compiler, or CUDA graphs are asked of a
+            CPU; BatchNorm cannot have the statistics of all microbatches.
     """
-    if compiled == CUDA_GRAPHS and device.type != "cuda":
-        raise ConfigError(f"compiled: got {compiled!r} on {device.type}, accepted: true or false; CUDA has such graphs")
-    compilers = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "c++", "clang++", "cl"]
-    if device.type == "cpu" and not any(map(shutil.which, compilers)):
-        raise ConfigError(f"compiled: got True, and no C++ compiler is found ({', '.join(compilers)}), accepted: False")
-
-
-def check_pace(config: RunConfig, device: torch.device) -> None:
-    """That this code and the device have what `config` wants of them.
-
-    Raises:
-        ConfigError: it is of a record whose BatchNorm was fused, or there is no compiler.
-    """
+    ranks.check(config.microbatches)
+    smallest = min(sizes(images, -(-images // config.batch_size)))
+    if smallest < config.microbatches:
+        raise ConfigError(f"microbatches: got {config.microbatches}, accepted: at most {smallest}, the smallest batch")
+    if device is None:
+        return
     if config.fused:
         raise ConfigError("fused: got True, accepted: False; such runs were trained by revisions up to e114d16")
-    if config.compiled:
-        check_compiler(config.compiled, device)
+    if config.compiled == CUDA_GRAPHS and device.type != "cuda":
+        raise ConfigError(
+            f"compiled: got {config.compiled!r} on {device.type}, accepted: true or false; CUDA has such graphs"
+        )
+    compilers = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "c++", "clang++", "cl"]
+    if config.compiled and device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise ConfigError(f"compiled: got True, and no C++ compiler is found ({', '.join(compilers)}), accepted: False")
+    if config.sync_batchnorm and (device.type == "cpu" or ranks.count != config.microbatches):
+        raise ConfigError(
+            f"sync_batchnorm: got True with {ranks.count} ranks on {device.type} for {config.microbatches} "
+            "microbatches, accepted: a rank on a CUDA device for each (torch has it for no other)"
+        )
 
 
 def autocast(config: RunConfig, device: torch.device) -> torch.autocast:

@@ -22,7 +22,7 @@ from dropact.experiments.batches import Batches, normalisation, training_part
 from dropact.experiments.config import CUDA_GRAPHS, RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.errors import ConfigError, DivergedError
-from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_pace, keep_freed_memory
+from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_trainable, keep_freed_memory
 from dropact.experiments.methods import apply_to_network
 from dropact.experiments.models import build_network
 from dropact.experiments.ranks import ALONE, Ranks
@@ -78,19 +78,6 @@ def _sample(config: RunConfig, data: Dataset, count: int) -> tuple[Tensor, Tenso
     return normalisation(config, images)(images), labels.long()
 
 
-def check_sync(config: RunConfig, device: torch.device, ranks: Ranks = ALONE) -> None:
-    """That BatchNorm can have the statistics of all microbatches, if `config` wants them.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    if config.sync_batchnorm and (device.type == "cpu" or ranks.count != config.microbatches):
-        raise ConfigError(
-            f"sync_batchnorm: got True with {ranks.count} ranks on {device.type} for {config.microbatches} "
-            "microbatches, accepted: a rank on a CUDA device for each (torch has it for no other)"
-        )
-
-
 def set_masks_on_device(state: Tensor, device: torch.device, otherwise: int) -> None:
     """Has the CUDA generator go on from `state`; from the seed `otherwise` where that is of a CPU, and so empty."""
     if state.numel():
@@ -109,8 +96,7 @@ class Trainer:
         if device.type == "cpu":
             keep_freed_memory()
         self.batches = Batches(config, data, device, ranks)
-        check_pace(config, device)
-        check_sync(config, device, ranks)
+        check_trainable(config, len(self.batches.part), device, ranks)
         network = initial_network(config, data)
         if config.sync_batchnorm:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)

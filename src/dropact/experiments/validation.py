@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import torch
 
-from dropact.experiments.batches import check_microbatches, trained_on
+from dropact.experiments.batches import trained_on
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.errors import RecordError
-from dropact.experiments.hardware import check_pace
+from dropact.experiments.hardware import check_trainable
 from dropact.experiments.models import is_available
 from dropact.experiments.ranks import ALONE, Ranks
 from dropact.experiments.records import Run
-from dropact.experiments.trainer import check_sync, initial_network
+from dropact.experiments.trainer import initial_network
 
 LOOKED_AT = 8  # images for methods that look at some: enough to find out whether they can
 
@@ -35,10 +35,7 @@ def check_runnable(
     with torch.random.fork_rng(devices=[]):
         for config in kinds.values():
             of = sets[config.dataset]
-            check_microbatches(config, trained_on(config, of), ranks)
-            if device is not None:
-                check_pace(config, device)
-                check_sync(config, device, ranks)
+            check_trainable(config, trained_on(config, of), device, ranks)
             if device is not None or is_available(config.network):
                 initial_network(config, of, LOOKED_AT)
 
