@@ -15,7 +15,7 @@ from dropact.experiments.engine import train
 from dropact.experiments.environment import describe
 from dropact.experiments.errors import ConfigError, DivergedError, TrainingError, UserError
 from dropact.experiments.lock import HeldError, held
-from dropact.experiments.packed import packed_runs, runs_in
+from dropact.experiments.packed import runs_in
 from dropact.experiments.ranks import ALONE, Ranks
 from dropact.experiments.records import (
     LOCK,
@@ -145,12 +145,12 @@ def run_grid(
             if ranks.broadcast(None):
                 train(config, sets[config.dataset], device=device, ranks=ranks)
         return
-    left = len(configs) - len(check_finished(configs, folder))
-    packed = packed_runs(folder)
+    done = check_finished(configs, folder)
+    left = len(configs) - len(done)
     environments = {name: describe(each, command, device, ranks) for name, each in sets.items()}
     failed: list[UserError] = []
     for config in configs:
-        if config.key in packed:
+        if config.key in done and not is_finished(folder / RUNS / config.key):  # packed
             ranks.broadcast(False)
             watcher.skipped(config)
             continue

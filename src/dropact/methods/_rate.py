@@ -41,8 +41,7 @@ class LayerWithRate(nn.Module):
 
     def _begin(self, device: torch.device) -> None:
         self._copies = WeakSet()
-        self.bring_rate(torch.device("cpu"))
-        self.bring_rate(device)
+        self.bring_rate(torch.device("cpu") if device.type == "meta" else device)
 
     def bring_rate(self, device: torch.device) -> None:
         """Make the tensor anew on a device; not on the meta device, where it would have no value."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from dropact._arguments import check_choice
 from dropact.surgery._merging.affine import CannotMerge
 from dropact.surgery._merging.chains import Chain, Decide, Found, chains, rebuilt, shapes
-from dropact.surgery._observe import Inputs, arguments
+from dropact.surgery._observe import Inputs, _unchanged, arguments
 from dropact.surgery._refuse import refuse_shapeless, refuse_wrapped
 from dropact.surgery._steps import Child, Step, make
 from dropact.surgery.receipt import Change, Receipt, Skip
@@ -84,13 +85,8 @@ def merge_(
     if moved and given is not None and before is not None:
         after = _output(model, given)
         difference = max((float((a - b).abs().max()) for a, b in zip(before, after, strict=True)), default=0.0)
-        receipt = Receipt(
-            model,
-            receipt.changes,
-            receipt.skipped,
-            receipt.steps,
-            (f"padding was moved: outputs differ by at most {difference:.3g} on the inputs given",),
-        )
+        said = f"padding was moved: outputs differ by at most {difference:.3g} on the inputs given"
+        receipt = replace(receipt, notes=(said,))
     return receipt
 
 
@@ -219,4 +215,6 @@ def _ratio(one: Callable[[], Any], other: Callable[[], Any]) -> float:
 @torch.no_grad()
 def _output(model: nn.Module, given: tuple[tuple[Any, ...], dict[str, Any]]) -> list[Tensor]:
     args, kwargs = given
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
+    with _unchanged(model):
+        y = model(*args, **kwargs)
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(y) if isinstance(leaf, Tensor)]

@@ -18,6 +18,7 @@ from torch.fx import Node
 
 from dropact.methods._activation import Method, is_method
 from dropact.surgery._merging.affine import Affine, CannotMerge, product, total, with_padding_moved
+from dropact.surgery._observe import _unchanged
 
 _SUMS = (operator.add, operator.iadd, torch.add)
 _PASSES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -190,20 +191,16 @@ def _join(found: Found, node: Node, decide: Decide) -> None:
     terms = node.args
     if not plain or node.kwargs or len(terms) != 2 or not all(isinstance(term, Node) for term in terms):
         return
-    ways = [found.chains.get(term) for term in terms]  # type: ignore[arg-type]
-    one, other = ways
-    if one is None and other is None:
-        return
-    for way, term, beside in ((one, terms[0], terms[1]), (other, terms[1], terms[0])):
-        if way is not None and way.source is beside:  # the other is the shortcut
-            ways, shortcut = [way], term
-            break
+    one, other = (found.chains.get(term) for term in terms)  # type: ignore[arg-type]
+    if one is not None and one.source is terms[1]:  # which is the shortcut
+        inside = [one]
+    elif other is not None and other.source is terms[0]:
+        inside = [other]
+    elif one is not None and other is not None and one.source is other.source:
+        inside = [one, other]
     else:
-        if one is None or other is None or one.source is not other.source:
-            return
-        shortcut = terms[1]
-    inside = [way for way in ways if way is not None]
-    if any(len(way.nodes[-1].users) > 1 for way in inside) or shortcut is None:
+        return
+    if any(len(way.nodes[-1].users) > 1 for way in inside):
         return
     first, name = inside[0], inside[0].parts[-1].name
     try:
@@ -272,7 +269,7 @@ def shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
 
         handles.append(module.register_forward_pre_hook(note))
     try:
-        with torch.no_grad():
+        with _unchanged(model), torch.no_grad():
             model(*args, **kwargs)
     finally:
         for handle in handles:
