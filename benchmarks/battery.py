@@ -8,7 +8,6 @@ same command goes on where it was stopped. The tests 5, 6, 7 and 14 are left out
 suspect or wrong.
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -18,8 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dropact.bench.machine import environment
-from dropact.experiments.files import write_text
+from common import begin, keep, parser
 
 FORMAT = "dropact battery 1"
 TESTS = (
@@ -76,22 +74,20 @@ def doubted(rows: Iterable[dict[str, Any]]) -> int | None:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, required=True, help="file for the record, which a later call goes on with")
-    out = parser.parse_args(argv).json
-    about = environment("cpu", " ".join(["python benchmarks/battery.py", *argv]))
+    args = parser(__doc__).parse_args(argv)
+    out = args.json
+    about = begin(__file__, argv, args)
     about.pop("noise")  # nothing is timed
     record = {"format": FORMAT, "dieharder": version(), "environments": [], "tests": {}}
-    if out.exists():
+    if out and out.exists():
         record = json.loads(out.read_text(encoding="utf-8"))
     if about not in record["environments"]:
         record["environments"].append(about)
-    out.parent.mkdir(parents=True, exist_ok=True)
     for test in TESTS:
         made = record["tests"].setdefault(test, [])
         while not made or (len(made) <= AGAIN and doubted(made[-1])):
             made.append(run(test, doubted(made[-1]) if made else None))
-            write_text(out, json.dumps(record, indent=1) + "\n")
+            keep(out, record)
         for row in (row for rows in made for row in rows):
             print(f"{row['test']:24} {row['n']:3} {row['psamples']:6} {row['p']:.6f} {row['assessment']}", flush=True)
 

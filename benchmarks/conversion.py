@@ -8,27 +8,20 @@ way not taken: the blocks' ``forward`` runs inside a ``TorchFunctionMode``, whic
 pass it on.
 """
 
-import argparse
-import json
 import sys
 import time
-from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import torch
+from common import begin, keep, timed, timed_parser
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torchvision.models import inception_v3, resnet50
 
 import dropact
-from dropact.bench.machine import Watch, environment, noise
-from dropact.bench.ratios import compare, spread
-from dropact.bench.timing import Call, Effort, Mark, WallClock, interleave
-from dropact.experiments.files import write_text
+from dropact.bench.timing import Call, Effort, Mark
 
 FORMAT = "dropact conversion 1"
 
@@ -115,28 +108,11 @@ def conversion(build, size: int) -> dict[str, Call]:
     }
 
 
-def table(title: str, contestants: dict[str, Call], rounds: int) -> dict[str, Any]:
-    """Times and ratios to the first contestant's."""
-    with Watch() as watch:
-        samples = interleave(contestants, WallClock(), {"all": (0, 1)}, Effort(rounds, seconds=120))
-    seconds = {name: parts["all"] for name, parts in samples.items()}
-    first = next(iter(seconds.values()))
-    doubts = noise(watch.others, spread(first))
-    rows = [{"name": name, **asdict(compare(own, first))} for name, own in seconds.items()]
-    print(f"\n{title}{''.join(f' NOISY: {doubt}' for doubt in doubts)}")
-    for row in rows:
-        within = f"{row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        print(f"  {row['name']:<36} {within:<24} {row['microseconds'] / 1e3:8.1f} ms")
-    return {"title": title, "rounds": len(first), "noise": doubts, "rows": rows}
-
-
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--json", type=Path, help="file for the record")
-    args = parser.parse_args(argv)
+    args = timed_parser(__doc__).parse_args(argv)
     torch.set_num_threads(1)
-    about = environment("cpu", " ".join(["python benchmarks/conversion.py", *argv]))
+    about = begin(__file__, argv, args)
+    effort = Effort(args.rounds, seconds=120)
     tables, first_seconds = [], {}
     networks = {"resnet50": (resnet50, 224), "inception_v3": (partial(inception_v3, init_weights=False), 299)}
     for name, (build, size) in networks.items():
@@ -145,23 +121,20 @@ def main(argv: list[str]) -> None:
         dropact.convert_(model, dropact.DropActivation(0.05))
         first_seconds[name] = time.perf_counter() - built
         print(f"{name}: converted for the first time in {first_seconds[name]:.3f} s")
-        tables.append(table(f"conversion of torchvision's {name}", conversion(build, size), args.rounds))
+        tables.append(timed(f"conversion of torchvision's {name}", conversion(build, size), effort)[0])
     blocks = {
         "modules": step(network(Modules, converted=True)),
         "functions": step(network(Functions, converted=True)),
         "modules, again": step(network(Modules, converted=True)),
     }
-    tables.append(table("training step, Drop-Activation", blocks, args.rounds))
+    tables.append(timed("training step, Drop-Activation", blocks, effort)[0])
     blocks = {
         "functions": step(network(Functions, converted=False)),
         "functions under a mode": step(network(UnderMode, converted=False)),
         "modules": step(network(Modules, converted=False)),
     }
-    tables.append(table("training step, ReLU", blocks, args.rounds))
-    if args.json:
-        record = {"format": FORMAT, "environment": about, "first_seconds": first_seconds, "tables": tables}
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        write_text(args.json, json.dumps(record, indent=1) + "\n")
+    tables.append(timed("training step, ReLU", blocks, effort)[0])
+    keep(args.json, {"format": FORMAT, "environment": about, "first_seconds": first_seconds, "tables": tables})
 
 
 if __name__ == "__main__":

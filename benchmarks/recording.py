@@ -8,22 +8,18 @@ bfloat16 autocast with channels_last. Three contestants take turns in one proces
 is put together from the two ratios within each round: ((k - 1) not measured + measured) / k - 1.
 """
 
-import argparse
-import json
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
+from common import begin, keep, line, timed, timed_parser
 from torch.nn import functional as F
 
 import dropact
-from dropact.bench.machine import Watch, environment, noise
-from dropact.bench.ratios import compare, spread
-from dropact.bench.timing import Effort, WallClock, interleave
+from dropact.bench.race import compare
+from dropact.bench.timing import Effort
 from dropact.experiments import build_network
-from dropact.experiments.files import write_text
 
 
 def contestant(bfloat16, stack, every=None):
@@ -53,45 +49,29 @@ def contestant(bfloat16, stack, every=None):
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timed_parser(__doc__)
     parser.add_argument("--every", type=int, default=50, help="steps from one measurement to the next (50)")
-    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=60.0, help="per precision, but not less than 5 rounds (60)")
-    parser.add_argument("--threads", type=int, help="threads of torch (torch's own choice)")
-    parser.add_argument("--json", type=Path, help="keep the figures in this file")
     args = parser.parse_args(argv)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    about, tables = environment("cpu", " ".join(["python benchmarks/recording.py", *argv])), []
+    about, tables = begin(__file__, argv, args), []
     for bfloat16 in (False, True):
-        with ExitStack() as stack, Watch() as watch:
+        with ExitStack() as stack:
             contestants = {
                 "plain": contestant(bfloat16, stack),
                 "not measured": contestant(bfloat16, stack, every=10**9),
                 "measured": contestant(bfloat16, stack, every=1),
             }
             effort = Effort(rounds=args.rounds, seconds=args.seconds, warmup=1)
-            samples = interleave(contestants, WallClock(), {"step": (0, 1)}, effort)
-        seconds = {name: parts["step"] for name, parts in samples.items()}
+            table, seconds = timed("bfloat16" if bfloat16 else "float32", contestants, effort)
         k = args.every
-        seconds[f"every {k} steps"] = [
+        together = [
             ((k - 1) * between + measured) / k
             for between, measured in zip(seconds["not measured"], seconds["measured"], strict=True)
         ]
-        table = {
-            "precision": "bfloat16" if bfloat16 else "float32",
-            "rounds": len(seconds["plain"]),
-            "noise": noise(watch.others, spread(seconds["plain"])),
-            "ratios": {name: asdict(compare(own, seconds["plain"])) for name, own in seconds.items()},
-        }
+        table["rows"].append({"name": f"every {k} steps", **asdict(compare(together, seconds["plain"]))})
+        print(line(table["rows"][-1]))
         tables.append(table)
-        print(f"{table['precision']}, {table['rounds']} rounds, {', '.join(table['noise']) or 'quiet'}")
-        for name, figure in table["ratios"].items():
-            print(f"  {name:15} {figure['ratio']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]")
-    if args.json:
-        write_text(args.json, json.dumps({"environment": about, "tables": tables}, indent=2) + "\n")
+    keep(args.json, {"environment": about, "tables": tables})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ finished runs, as files in the form that training leaves: time and memory of the
 trained them, given again with nothing left to train, of `dropact watch` and of `dropact report`.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -19,10 +18,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from dropact.bench import environment
+from common import begin, keep, parser
+
 from dropact.bench.machine import Watch, noise
 from dropact.experiments.comparison import Comparison, claim_folder
-from dropact.experiments.files import write_text
+from dropact.experiments.data import load_dataset
 from dropact.experiments.hardware import usable_cores
 from dropact.experiments.launchers.grid import Done, launch_grid
 from dropact.experiments.launchers.local import local
@@ -77,7 +77,7 @@ def spread(configs, over):
     }
 
 
-def leave(folder, config):
+def leave(folder, config, data_sha256):
     """The files of a finished run."""
     directory = folder / "runs" / config.key
     directory.mkdir(parents=True)
@@ -90,7 +90,8 @@ def leave(folder, config):
     result = {"epochs": EPOCHS, "test_error": errors[-1], "validation_error": errors[-1], "train_error": errors[-1]}
     result |= {"best_epoch": 1 + errors.index(min(errors)), "best_test_error": min(errors)}
     result["metrics_sha256"] = hashlib.sha256(lines.encode()).hexdigest()
-    made_with = {"command": "stub", "git_revision": None, "data_sha256": "", "packages": {"torch": ""}, "threads": 1}
+    made_with = {"command": "stub", "git_revision": None, "packages": {"torch": ""}, "threads": 1}
+    made_with["data_sha256"] = data_sha256
     timing = {"total_seconds": 1.0, "epoch_seconds": [1.0 / EPOCHS] * EPOCHS}
     for name, text in (
         ("config.json", config.to_json()),
@@ -118,15 +119,14 @@ def cost_of(*words):
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=10_000, help="a multiple of 40 (10,000)")
-    parser.add_argument("--processes", type=int, default=usable_cores(), help="of local:N (one per core)")
-    parser.add_argument("--only", choices=("ray", "local", "folder"), nargs="*", default=("ray", "local", "folder"))
-    parser.add_argument("--json", type=Path, help="keep the figures in this file")
-    args = parser.parse_args(argv)
+    arguments = parser(__doc__)
+    arguments.add_argument("--runs", type=int, default=10_000, help="a multiple of 40 (10,000)")
+    arguments.add_argument("--processes", type=int, default=usable_cores(), help="of local:N (one per core)")
+    arguments.add_argument("--only", choices=("ray", "local", "folder"), nargs="*", default=("ray", "local", "folder"))
+    args = arguments.parse_args(argv)
     if args.runs < 40 or args.runs % 40:  # tenths of as many for each method
-        parser.error(f"--runs: got {args.runs}, accepted: a multiple of 40")
-    about = environment("cpu", " ".join(["python benchmarks/scheduler.py", *argv]))
+        arguments.error(f"--runs: got {args.runs}, accepted: a multiple of 40")
+    about = begin(__file__, argv, args)
     comparison = comparison_of(args.runs)
     configs, over, commands = comparison.configs(), {}, {}
     if "ray" in args.only:
@@ -136,8 +136,9 @@ def main(argv: list[str]) -> None:
     with Watch() as watch, tempfile.TemporaryDirectory() as folder:  # Ray's own processes would count as others'
         if "folder" in args.only:
             claim_folder(Path(folder), comparison)
+            data_sha256 = load_dataset("digits").sha256
             for config in configs:
-                leave(Path(folder), config)
+                leave(Path(folder), config, data_sha256)
             again = ["--dataset", "digits", "--network", "simple-small", "--epochs", EPOCHS]
             again += ["--methods", ",".join(METHODS), "--seeds", len(comparison.seeds), "--out", folder]
             commands["compare"] = cost_of("compare", *again)
@@ -148,10 +149,8 @@ def main(argv: list[str]) -> None:
         print(name, ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items()))
     if doubts:
         print("NOISY:", "; ".join(doubts))
-    if args.json:
-        values = {"format": "dropact scheduler 1", "environment": about, "noise": doubts, "runs": args.runs}
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        write_text(args.json, json.dumps(values | {"spread": over, "commands": commands}, indent=2) + "\n")
+    values = {"format": "dropact scheduler 1", "environment": about, "noise": doubts, "runs": args.runs}
+    keep(args.json, values | {"spread": over, "commands": commands})
 
 
 if __name__ == "__main__":

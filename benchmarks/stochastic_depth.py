@@ -10,7 +10,6 @@ scatter it by some 7 %: by batch, steps are of draws with 40, 40, 40 and 41 acti
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,21 +17,18 @@ from contextlib import nullcontext
 from fractions import Fraction
 from functools import partial
 from itertools import count, cycle
-from pathlib import Path
 
 import torch
 import torchvision
+from common import begin, keep, timed, timed_parser
 from timm.layers import DropPath
 from torch import nn
 from torch.nn import functional as F
 
 import dropact
 from dropact._random import chosen_on_host
-from dropact.bench.machine import Watch, environment, load_at_start, noise
-from dropact.bench.ratios import compare, spread
-from dropact.bench.timing import Call, Effort, Mark, WallClock, clock_for, interleave
+from dropact.bench.timing import Call, Effort, Mark, WallClock, clock_for
 from dropact.experiments import build_network
-from dropact.experiments.files import write_text
 from dropact.methods import ResidualSum
 from dropact.schedules import linear_survival
 
@@ -111,25 +107,21 @@ def step(model: nn.Module, args: argparse.Namespace) -> Call:
     return call
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str]) -> None:
+    parser = timed_parser(__doc__)
     parser.add_argument("--network", default="resnet-110")
-    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=5, help="rounds that are not counted")
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bfloat16", action="store_true", help="autocast, channels_last")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cpu-time", action="store_true", help="processor time of the one thread, not the clock's")
     parser.add_argument("--only", choices=("ours", "theirs"))
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
+    parser.set_defaults(threads=1)
+    args = parser.parse_args(argv)
     if args.cpu_time and (args.threads != 1 or args.device != "cpu"):
         parser.error("--cpu-time: accepted with one thread on the CPU")
-    torch.set_num_threads(args.threads)
+    about = begin(__file__, argv, args, args.device)
     tv = torchvision.ops.StochasticDepth
     layers = {
         "undropped": (None, None),
@@ -144,38 +136,24 @@ def main() -> None:
         for n, v in layers.items()
         if args.only is None or n == "undropped" or (args.only == "ours") == ("ours" in n)
     }
-    loaded = load_at_start()
     contestants = {name: step(network(args.network, *how), args) for name, how in chosen.items()}
-    with Watch() as watch:
-        # Convolutions are prepared for each number of rows that comes up: many rounds until row mode is warm.
-        effort = Effort(args.rounds, args.seconds, warmup=args.warmup)
-        clock = ProcessorClock() if args.cpu_time else clock_for(args.device)
-        samples = interleave(contestants, clock, {"step": (0, 1)}, effort, lead_in=False)
-    rows = {name: compare(parts["step"], samples["undropped"]["step"]) for name, parts in samples.items()}
-    rounds = len(samples["undropped"]["step"])
     precision = "bfloat16 autocast, channels_last" if args.bfloat16 else "float32, contiguous"
-    print(f"{args.network}, batch {args.batch}, {precision}, {args.device}, {args.threads} threads, {rounds} rounds")
-    record = []
-    for name, figure in rows.items():
-        bound = TARGETS.get(name, OTHERS_AT_LEAST if name != "undropped" else None)
-        met = None if bound is None else figure.ratio <= bound if name in TARGETS else figure.ratio >= bound
-        sign = "" if bound is None else f"{'<=' if name in TARGETS else '>='} {bound:.2f} {'met' if met else 'MISSED'}"
-        print(
-            f"  {name:<20} {figure.ratio:.3f} [{figure.low:.3f}, {figure.high:.3f}] "
-            f"{figure.microseconds / 1e3:8.1f} ms  {sign}"
-        )
-        record.append({"name": name, **vars(figure), "bound": bound, "met": met})
-    doubts = [*loaded, *noise(watch.others, spread(samples["undropped"]["step"]))]
-    for why in doubts:
-        print(f"  NOISY: {why}")
-    if args.json is not None:
-        about = environment(args.device, f"python {' '.join(['benchmarks/stochastic_depth.py', *sys.argv[1:]])}")
-        about["noise"] = doubts
-        what = {"network": args.network, "batch": args.batch, "precision": precision, "last_survival": 0.5}
-        what["time"] = "processor" if args.cpu_time else "wall"
-        found = {"format": "dropact stochastic depth 1", "environment": about, **what, "rounds": rounds, "rows": record}
-        write_text(args.json, json.dumps(found, indent=1) + "\n")
+    # Convolutions are prepared for each number of rows that comes up: many rounds until row mode is warm.
+    effort = Effort(args.rounds, args.seconds, warmup=args.warmup)
+    clock = ProcessorClock() if args.cpu_time else clock_for(args.device)
+    title = f"{args.network}, batch {args.batch}, {precision}, {args.device}, {args.threads} threads"
+    table, _ = timed(title, contestants, effort, clock, lead_in=False)
+    for row in table["rows"][1:]:
+        ours, ratio = row["name"] in TARGETS, row["ratio"]
+        bound = TARGETS.get(row["name"], OTHERS_AT_LEAST)
+        row |= {"bound": bound, "met": ratio <= bound if ours else ratio >= bound}
+        print(f"  {row['name']} {'<=' if ours else '>='} {bound:.2f}: {'met' if row['met'] else 'MISSED'}")
+    about["noise"] += table["noise"]
+    what = {"network": args.network, "batch": args.batch, "precision": precision, "last_survival": 0.5}
+    what["time"] = "processor" if args.cpu_time else "wall"
+    what |= {"rounds": table["rounds"], "rows": table["rows"]}
+    keep(args.json, {"format": "dropact stochastic depth 1", "environment": about, **what})
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -16,30 +16,28 @@ Contestants take turns in one process (see README.md here). A turn is a few unti
 * no pipeline: the same engine and network on normalised floats that lie ready in memory.
 """
 
-import argparse
 import itertools
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
+from common import begin, keep, timed_parser
 from torch import Tensor
 from torch.nn import functional as F
 
 from dropact.bench.candidates import CANDIDATES
-from dropact.bench.machine import Watch, environment, noise
-from dropact.bench.ratios import interval_of_median, spread
+from dropact.bench.machine import Watch, noise
+from dropact.bench.race import compare, spread
 from dropact.bench.timing import order
 from dropact.experiments import RunConfig, build_network, load_dataset
 from dropact.experiments.batches import Batches
 from dropact.experiments.config import CUDA_GRAPHS
 from dropact.experiments.data import Dataset
-from dropact.experiments.files import write_text
 from dropact.experiments.hardware import checked_device
+from dropact.experiments.planning.cost import synthetic
 from dropact.experiments.trainer import Trainer
 
 FORMAT = "dropact throughput 1"
@@ -66,13 +64,7 @@ TARGETS = {"resnet-164": 4.0, "wrn-28-10": 3.0}  # times the usual recipe's rate
 
 def images_of(noise: bool) -> Dataset:
     """CIFAR-10, or noise of its shape."""
-    if not noise:
-        return load_dataset("cifar10")
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (50_000, 32, 32, 3), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(0, 10, (50_000,), generator=generator, dtype=torch.uint8)
-    few = images[:100], labels[:100]
-    return Dataset("cifar10", 10, images, labels, *few, *few)
+    return synthetic("cifar10", 50_000) if noise else load_dataset("cifar10")
 
 
 def whole_batches(data: Dataset) -> Dataset:
@@ -205,9 +197,8 @@ def contestants(network: str, data: Dataset, modes: Sequence[str], device: torch
 
 def ratio(faster: list[float], slower: list[float]) -> dict[str, float]:
     """How many times the rate of `slower` that of `faster` is, round by round."""
-    ratios = [long / short for short, long in zip(faster, slower, strict=True)]
-    low, high = interval_of_median(ratios)
-    return {"ratio": statistics.median(ratios), "low": low, "high": high}
+    found = compare(slower, faster)
+    return {"ratio": found.ratio, "low": found.low, "high": found.high}
 
 
 def summary(seconds: dict[str, list[float]], timed: int) -> list[dict[str, object]]:
@@ -243,32 +234,26 @@ def verdict(network: str, rows: list[dict[str, object]]) -> dict[str, object] | 
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timed_parser(__doc__, rounds=12)
     parser.add_argument("--device", choices=tuple(WORKERS), default="cpu")
     parser.add_argument("--network", choices=tuple(NETWORKS), default="resnet-20")
     parser.add_argument("--noise", action="store_true", help="instead of CIFAR-10, in the same shape")
-    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=10, help="timed steps per turn")
     parser.add_argument("--untimed", type=int, default=2, help="steps before them")
     parser.add_argument("--modes", nargs="+", choices=tuple(MODES), help="of ours (default: all that the device has)")
-    parser.add_argument("--threads", type=int, help="of torch (its own choice)")
-    parser.add_argument("--json", type=Path, help="file for the record")
     args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
     device = checked_device(args.device)
     if args.device == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32; convolutions have it anyhow, and ours are in bfloat16
-    about = environment(args.device, "python benchmarks/throughput.py " + " ".join(argv))
+    about = begin(__file__, argv, args, args.device)
     modes = args.modes or [mode for mode in MODES if ONLY_ON.get(mode, args.device) == args.device]
     for mode in modes:
         if ONLY_ON.get(mode, args.device) != args.device:
             parser.error(f"--modes: got {mode!r} on {args.device}, which needs --device {ONLY_ON[mode]}")
     images = images_of(args.noise)
     data = whole_batches(images)
-    most = (
-        len(data.y_train) // BATCH - args.untimed - WORKERS[args.device] * AHEAD
-    )  # the usual recipe's turn is an epoch
+    # The usual recipe's turn is an epoch.
+    most = len(data.y_train) // BATCH - args.untimed - WORKERS[args.device] * AHEAD
     if not 1 <= args.steps <= most:
         parser.error(f"--steps: got {args.steps}, accepted: from 1 to {most}, what an epoch has after the untimed ones")
     everyone: dict[str, Steps] = contestants(args.network, data, modes, device)
@@ -308,12 +293,6 @@ def main(argv: list[str]) -> None:
     for doubt in doubts:
         print(f"NOISY: {doubt}")
     keep(args.json, record)
-
-
-def keep(path: Path | None, record: dict[str, object]) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dropact.bench.ratios import compare, interval_of_median, spread
+from dropact.bench.race import compare, interval_of_median, spread
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5, 6, 7, 20, 51])

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from dropact.bench import Kept
+from dropact.bench.calls import kept_for_backward
 from dropact.bench.candidates import CANDIDATES
-from dropact.bench.saved import Kept, kept_for_backward
 
 SHAPE = (4, 8, 16, 16)
 SEED_AND_RATE = 16 / (4 * 8 * 16 * 16)  # two numbers for the whole tensor

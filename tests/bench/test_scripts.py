@@ -33,7 +33,7 @@ def test_the_folder_of_a_record_is_made(monkeypatch, tmp_path):
     conversion = script("conversion")
     for name in ("resnet50", "inception_v3"):
         monkeypatch.setattr(conversion, name, lambda **_: torch.nn.Sequential(torch.nn.ReLU()))
-    monkeypatch.setattr(conversion, "table", lambda title, contestants, rounds: {"title": title})
+    monkeypatch.setattr(conversion, "timed", lambda title, contestants, effort: ({"title": title}, {}))
     monkeypatch.setattr(conversion, "conversion", lambda build, size: {})
     monkeypatch.setattr(conversion, "step", lambda model: None)
     path = tmp_path / "made" / "here" / "record.json"

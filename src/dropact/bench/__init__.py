@@ -2,8 +2,8 @@
 
 from dropact.bench.candidates import NAMES
 from dropact.bench.machine import environment
-from dropact.bench.record import FORMAT, Figure, Table, Timing, document
-from dropact.bench.saved import Kept, kept_for_backward
+from dropact.bench.race import Figure
+from dropact.bench.record import FORMAT, Kept, Table, Timing, document
 from dropact.bench.suite import Case, Suite, measure
 from dropact.bench.terminal import LEGEND, show_head, show_table
 from dropact.bench.timing import Effort
@@ -21,7 +21,6 @@ __all__ = [
     "Timing",
     "document",
     "environment",
-    "kept_for_backward",
     "measure",
     "show_head",
     "show_table",

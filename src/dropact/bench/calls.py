@@ -1,14 +1,14 @@
-"""What is timed: one activation on one tensor, forward, backward and both; and a whole training step of a network."""
+"""What is timed: one activation on one tensor, and a training step of a network; and the memory that they take."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropact.bench.candidates import CANDIDATES
-from dropact.bench.timing import Call, Mark
+from dropact.bench.record import Kept
+from dropact.bench.timing import Call, Mark, ignore
 from dropact.experiments.models import build_network
 
 OPERATION_PARTS = {"forward": (0, 1), "backward": (1, 2), "both": (0, 2)}
@@ -16,28 +16,9 @@ STEP_PARTS = {"step": (0, 1)}  # bfloat16 autocast, channels_last, SGD with mome
 Operation = Callable[[Tensor], Tensor]
 
 
-def prepare(names: Sequence[str], *, compiled: bool) -> dict[str, Operation]:
-    """The operations by name, as they are or compiled."""
-    operations = {name: CANDIDATES[name].operation for name in names}
-    if not compiled:
-        return operations
-    return {name: torch.compile(operation, fullgraph=True, dynamic=False) for name, operation in operations.items()}
+def operation_call(operation: Operation, x: Tensor, grad: Tensor) -> Call:
+    """Forward as in training, then backward with a given gradient: three marks."""
 
-
-def operation_calls(operations: Mapping[str, Operation], x: Tensor, grad: Tensor) -> dict[str, Call]:
-    """What is timed of each operation: forward as in training, then backward with a given gradient.
-
-    >>> x, grad = torch.randn(4, requires_grad=True), torch.ones(4)
-    >>> calls = operation_calls(prepare(["relu"], compiled=False), x, grad)
-    >>> marks = []
-    >>> calls["relu"](lambda: marks.append("mark"))
-    >>> len(marks), x.grad
-    (3, None)
-    """
-    return {name: _operation_call(operation, x, grad) for name, operation in operations.items()}
-
-
-def _operation_call(operation: Operation, x: Tensor, grad: Tensor) -> Call:
     def call(mark: Mark) -> None:
         mark()
         y = operation(x)
@@ -50,36 +31,17 @@ def _operation_call(operation: Operation, x: Tensor, grad: Tensor) -> Call:
     return call
 
 
-def step_calls(
-    names: Sequence[str], device: str, shape: tuple[int, ...], network: str, *, compiled: bool
-) -> dict[str, Call]:
-    """One step each: gradients dropped, forward, loss, backward, update; same first weights and images for all.
-
-    >>> steps = step_calls(["relu"], "cpu", (2, 3, 32, 32), network="resnet-20", compiled=False)
-    >>> marks = []
-    >>> steps["relu"](lambda: marks.append("mark"))
-    >>> len(marks)
-    2
-    """
-    generator = torch.Generator(device).manual_seed(0)
-    images = torch.randn(shape, generator=generator, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, shape[:1], generator=generator, device=device)
-    return {name: _step_call(_network(name, device, network, shape[-1]), images, labels, compiled) for name in names}
-
-
-def _network(name: str, device: str, network: str, side: int) -> nn.Module:
+def converted_network(network: str, convert: Callable[[nn.Module], object], device: str, side: int) -> nn.Module:
+    """With the same first weights whatever stands in it."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         built = build_network(network, image_size=side)
-    convert = CANDIDATES[name].convert
-    if convert is None:
-        raise ValueError(f"{name} has no training step")
     convert(built)
     return built.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _step_call(network: nn.Module, images: Tensor, labels: Tensor, compiled: bool) -> Call:
+def step_call(network: nn.Module, images: Tensor, labels: Tensor, compiled: bool) -> Call:
+    """Gradients dropped, forward, loss, backward, update: two marks."""
     # The rate is too small to lead the networks to activations of their own, whose sparsity might have another price.
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=True)
     model: Any = torch.compile(network, dynamic=False) if compiled else network
@@ -94,3 +56,38 @@ def _step_call(network: nn.Module, images: Tensor, labels: Tensor, compiled: boo
         mark()
 
     return call
+
+
+def kept_for_backward(operation: Operation, x: Tensor) -> Kept:
+    """Counts the memory that autograd holds on to after ``operation(x)``, each storage once and whole.
+
+    >>> x = torch.randn(1000, requires_grad=True)
+    >>> kept_for_backward(F.relu, x)
+    Kept(input=0.0, output=4.0, more=0.0)
+    >>> kept_for_backward(F.gelu, x)
+    Kept(input=4.0, output=0.0, more=0.0)
+
+    Args:
+        operation: an operation on one tensor.
+        x: its input, which requires a gradient.
+    """
+    saved: list[Tensor] = []  # held until counted, so that no storage takes the place of another
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor.detach())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = operation(x)
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in saved}
+    own = x.untyped_storage().data_ptr(), y.untyped_storage().data_ptr()
+    of_input, of_output = (storages.pop(pointer, 0) for pointer in own)
+    elements = max(x.numel(), 1)
+    return Kept(of_input / elements, of_output / elements, sum(storages.values()) / elements)
+
+
+def peak_bytes(call: Call, before: int) -> int:
+    """The most that a call takes on a GPU, beyond the `before` that were taken when it was made."""
+    torch.cuda.reset_peak_memory_stats()
+    call(ignore)
+    return int(torch.cuda.max_memory_allocated()) - before

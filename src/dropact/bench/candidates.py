@@ -46,13 +46,6 @@ class _Copy(torch.autograd.Function):
         return torch.empty_like(grad).copy_(grad)
 
 
-def _in_place_of_relu(layer: Callable[[], nn.Module]) -> Callable[[nn.Module], None]:
-    def change(network: nn.Module) -> None:
-        convert_(network, lambda name, activation: layer())
-
-    return change
-
-
 @dataclass(frozen=True)
 class Candidate:
     """One row: how tables call it, the operation, and how a network of ReLUs comes to use it (None: no step)."""
@@ -67,9 +60,13 @@ CANDIDATES: Mapping[str, Candidate] = {
     "relu": Candidate("F.relu", F.relu, lambda network: None),
     COPY: Candidate("copy", _Copy.apply),
     "leaky_relu": Candidate("F.leaky_relu", lambda x: F.leaky_relu(x, DROP_PROB)),
-    "rrelu": Candidate("F.rrelu", lambda x: F.rrelu(x, training=True), _in_place_of_relu(nn.RReLU)),
+    "rrelu": Candidate(
+        "F.rrelu", lambda x: F.rrelu(x, training=True), lambda network: convert_(network, lambda *_: nn.RReLU())
+    ),
     "dropout": Candidate("F.dropout", lambda x: F.dropout(x, DROP_PROB)),
-    "mask_arithmetic": Candidate("mask arithmetic", mask_arithmetic, _in_place_of_relu(MaskArithmetic)),
+    "mask_arithmetic": Candidate(
+        "mask arithmetic", mask_arithmetic, lambda network: convert_(network, lambda *_: MaskArithmetic())
+    ),
     "drop_activation": Candidate(
         "drop_activation",
         lambda x: drop_activation(x, DROP_PROB),

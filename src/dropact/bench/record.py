@@ -5,48 +5,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dropact.bench.saved import Kept
+from dropact.bench.race import Figure
 
 FORMAT = "dropact bench 1"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """Median time of a call, and its ratio to the baseline's with a 95 % interval."""
+class Kept:
+    """Bytes held for backward per element of the input: of the input itself, of the output, and of anything else.
 
-    microseconds: float
-    ratio: float
-    low: float
-    high: float
+    The output is free where the next layer keeps it anyway, as a convolution does.
+    """
 
-    @property
-    def shown(self) -> str:
-        """The ratio and its interval, as people read them."""
-        return f"{self.ratio:.2f} [{self.low:.2f}, {self.high:.2f}]"
+    input: float
+    output: float
+    more: float
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One candidate: a figure per part, and what it keeps for backward.
-
-    On a GPU also its `share` of the copy's bandwidth, taken over forward and backward, and the most memory that a step
-    takes, weights, gradients and optimiser included.
-    """
+    """One candidate: a figure per part, what it keeps for backward, and on a GPU the most memory that a step takes,
+    weights, gradients and optimiser included."""
 
     name: str
     label: str
     figures: Mapping[str, Figure]
     kept: Kept | None = None
-    share: float | None = None
     peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Candidates measured together. `noise` says why the figures deserve doubt, `left_out` who could not run.
-
-    `copy_bandwidth` is what the copy moves, bytes read and bytes written, per second.
-    """
+    """Candidates measured together. `noise` says why the figures deserve doubt, `left_out` who could not run."""
 
     what: str
     mode: str
@@ -59,7 +49,6 @@ class Table:
     rows: Sequence[Timing]
     noise: Sequence[str]
     left_out: Mapping[str, str]
-    copy_bandwidth: float | None = None
 
     @property
     def title(self) -> str:
@@ -74,11 +63,10 @@ def document(environment: Mapping[str, Any], tables: Sequence[Table], complete: 
     >>> sorted(json.loads(document({"threads": 2}, [], complete=True)))
     ['complete', 'environment', 'format', 'noisy', 'tables']
     """
-    noisy = bool(environment.get("noise")) or any(table.noise for table in tables)
     content = {
         "format": FORMAT,
         "complete": complete,
-        "noisy": noisy,
+        "noisy": bool(environment.get("noise")) or any(table.noise for table in tables),
         "environment": dict(environment),
         "tables": [asdict(table) for table in tables],
     }

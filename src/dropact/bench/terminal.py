@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dropact.bench.machine import falls_back
-from dropact.bench.record import Table, Timing
+from dropact.bench.record import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,8 +39,6 @@ def show_table(table: Table, console: "Console") -> None:
 
     title = f"{table.title} ({table.rounds} rounds"
     title += f", {table.calls} calls a turn)" if table.calls > 1 else ")"
-    if table.copy_bandwidth is not None:
-        title += f"\nA copy moves {table.copy_bandwidth / 1e9:,.0f} GB/s, read and written"
     if falls_back(table.backend):
         title += f"\nTHE TORCH DEFINITION SERVES, no kernel: {table.backend}"
     if table.noise:
@@ -54,9 +52,6 @@ def show_table(table: Table, console: "Console") -> None:
     with_kept = any(row.kept for row in table.rows)
     if with_kept:
         grid.add_column("kept\nin+out+more", justify="right")
-    with_share = table.copy_bandwidth is not None
-    if with_share:
-        grid.add_column("of the copy's\nbandwidth", justify="right")
     with_peak = any(row.peak_bytes is not None for row in table.rows)
     if with_peak:
         grid.add_column("most memory\nMiB", justify="right")
@@ -65,18 +60,11 @@ def show_table(table: Table, console: "Console") -> None:
         for part in parts:
             cells += [row.figures[part].shown, f"{row.figures[part].microseconds:,.0f}"]
         if with_kept:
-            cells.append(_kept(row))
-        if with_share:
-            cells.append("" if row.share is None else f"{row.share:.2f}")
+            kept = (row.kept.input, row.kept.output, row.kept.more) if row.kept else ()
+            cells.append(" + ".join(f"{round(value, 2):g}" for value in kept))
         if with_peak:
             cells.append("" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:,.0f}")
         grid.add_row(*map(escape, cells))
     console.print(grid)
     for name, why in table.left_out.items():
         console.print(f"[bold]Left out:[/bold] {escape(name)}: {escape(why)}", highlight=False)
-
-
-def _kept(row: Timing) -> str:
-    if row.kept is None:
-        return ""
-    return " + ".join(f"{round(value, 2):g}" for value in (row.kept.input, row.kept.output, row.kept.more))

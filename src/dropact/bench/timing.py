@@ -46,8 +46,13 @@ class WallClock:
 class HostClock(WallClock):
     """For how long the host is busy asking for work that a device does."""
 
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self._device = device
+
     def read(self) -> list[float]:
-        torch.cuda.synchronize()
+        if self._device == "cuda":
+            torch.cuda.synchronize()
         return super().read()
 
 
