@@ -1,5 +1,6 @@
 """What coverage reports of a run, and what a conversion without and with inputs makes of it."""
 
+import functools
 import math
 import random
 
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from dropact import DropActivation, RandomizedReLU, convert_, coverage
+from dropact import DropActivation, RandomizedReLU, convert_, coverage, fold_
 from dropact.functional import drop_activation
 
 X = torch.linspace(-2, 2, 12).view(3, 4)
@@ -196,6 +197,58 @@ class Ours(Plain):
         return drop_activation(self.one(x), activation="gelu", training=self.training)
 
 
+class Listed(Plain):
+    """The modules that it runs through stand in plain containers as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = nn.ReLU()
+        self.steps = [self.one, (self.act, {"last": self.two})]
+
+    def forward(self, x):
+        one, (act, rest) = self.steps
+        return rest["last"](act(one(x)))
+
+
+def checked(function):
+    """As type checkers decorate: what runs is made by exec and holds the function as a default."""
+    scope = {"function": function}
+    exec("def run(*args, __function=function, **kwargs): return __function(*args, **kwargs)", scope)
+    run = scope["run"]
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        assert callable(function)
+        return run(*args, **kwargs)
+
+    return wrapped
+
+
+def registered(function):
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        assert callable(function)
+        return REGISTERED[function.__qualname__](*args, **kwargs)
+
+    REGISTERED[function.__qualname__] = function
+    return wrapped
+
+
+REGISTERED = {}
+
+
+class Checked(Plain):
+    @checked
+    def forward(self, x):
+        return self.two(F.relu(self.one(x)))
+
+
+class Registered(Plain):
+    @registered
+    def forward(self, x):
+        return self.two(F.relu(self.one(x)))
+
+
 FOUND_BY_A_RUN = {Helpers: ["swish_call1", "gelu_new_call1"], Lambda: ["function_call1"], Local: ["relu_call1"]}
 MISSED = {
     Several: "the same expression is ReLU() and GELU(approximate='none')",
@@ -266,6 +319,46 @@ def test_without_inputs_the_doubt_is_told(cls):
     with pytest.warns(UserWarning, match="could not be converted"):
         receipt = convert_(model, DropActivation(0.1))
     assert all(s.name.startswith("0") and s.missed for s in receipt.skipped)
+
+
+@pytest.mark.parametrize("inputs", [None, X], ids=["by source", "by a run"])
+def test_plain_containers_get_the_layer_too(inputs):
+    model = Listed()
+    before = model.steps, *model.steps, model.steps[1][1]
+    receipt = convert_(model, DropActivation(1.0), inputs=inputs)
+    assert [change.name for change in receipt] == ["act"]
+    torch.testing.assert_close(model(X), model.two(model.one(X)))
+    assert coverage(model, X).complete
+    fold_(model).undo()
+    receipt.undo()
+    after = model.steps, *model.steps, model.steps[1][1]
+    assert all(one is other for one, other in zip(before, after, strict=True))
+    convert_(model, DropActivation(1.0), inputs=inputs)
+    fold_(model)
+    assert coverage(model, X).having("converted") == ()
+    assert model.steps[1][0] is model.act
+
+
+def test_a_decorator_that_keeps_the_function_is_named():
+    model = nn.Sequential(Checked(), nn.ReLU())
+    with pytest.warns(
+        UserWarning, match=r"first of them 0.relu_call1 .*a decorator of Checked.forward keeps the function"
+    ):
+        receipt = convert_(model, DropActivation(0.1))
+    assert [change.name for change in receipt] == ["1"]
+
+
+@pytest.mark.parametrize("cls", [Checked, Registered])
+def test_a_layer_that_the_run_does_not_reach_is_not_called_converted(cls):
+    model = nn.Sequential(cls(), nn.ReLU())
+    expected = model(X)
+    with pytest.warns(UserWarning, match="1 activation could not be converted, the first of them 0.relu_call1"):
+        receipt = convert_(model, DropActivation(0.0), inputs=X)
+    assert [change.name for change in receipt] == ["1"]
+    assert type(model[0]) is cls
+    assert torch.equal(model(X), expected)
+    with pytest.raises(ValueError, match=r"no activation was converted.*relu_call1"):
+        convert_(cls(), DropActivation(0.0), inputs=X)
 
 
 def test_what_is_no_activation_is_not_listed():

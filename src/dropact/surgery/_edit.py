@@ -10,6 +10,7 @@ from hashlib import sha256
 from types import CellType, CodeType, FunctionType
 
 from dropact.surgery._compile import compile_like
+from dropact.surgery._methods import closure
 from dropact.surgery._source import EDITED, Place, Source, UnreadableError, end_of, start_of, unwrapped, written_in
 
 
@@ -97,17 +98,32 @@ def redecorated(outer: object, old: FunctionType, new: FunctionType) -> Function
     """
     if outer is old:
         return new
-    if isinstance(outer, FunctionType) and outer.__closure__:
-        cells = list(outer.__closure__)
-        for i, cell in enumerate(cells):
-            held = cell.cell_contents
-            if held is old or (isinstance(held, FunctionType) and unwrapped(held) is old):
-                cells[i] = CellType(redecorated(held, old, new))
-                twin = FunctionType(outer.__code__, outer.__globals__, outer.__name__, outer.__defaults__, tuple(cells))
-                twin.__kwdefaults__ = outer.__kwdefaults__
-                twin.__dict__.update(outer.__dict__)
-                twin.__wrapped__ = redecorated(outer.__wrapped__, old, new)  # type: ignore[attr-defined]
-                twin.__annotations__, twin.__doc__ = outer.__annotations__, outer.__doc__
-                twin.__module__, twin.__qualname__ = outer.__module__, outer.__qualname__
-                return twin
-    raise UnreadableError(f"the decorators of {old.__qualname__} do not let it be replaced")
+    if isinstance(outer, FunctionType) and outer.__closure__ and not _keeps(outer, old, set()):
+        cells = [_recelled(cell, old, new) for cell in outer.__closure__]
+        twin = FunctionType(outer.__code__, outer.__globals__, outer.__name__, outer.__defaults__, tuple(cells))
+        twin.__kwdefaults__ = outer.__kwdefaults__
+        twin.__dict__.update(outer.__dict__)
+        twin.__wrapped__ = redecorated(outer.__wrapped__, old, new)  # type: ignore[attr-defined]
+        twin.__annotations__, twin.__doc__ = outer.__annotations__, outer.__doc__
+        twin.__module__, twin.__qualname__ = outer.__module__, outer.__qualname__
+        return twin
+    raise UnreadableError(f"a decorator of {old.__qualname__} keeps the function where it cannot be replaced")
+
+
+def _recelled(cell: CellType, old: FunctionType, new: FunctionType) -> CellType:
+    try:
+        held = cell.cell_contents
+    except ValueError:  # not filled yet
+        return cell
+    if held is old or (isinstance(held, FunctionType) and unwrapped(held) is old):
+        return CellType(redecorated(held, old, new))
+    return cell
+
+
+def _keeps(held: object, old: FunctionType, seen: set[int]) -> bool:
+    """Whether a function in a decorator has ``old`` as a default of its own, as those have that are made by exec."""
+    if not isinstance(held, FunctionType) or held is old or id(held) in seen:
+        return False
+    seen.add(id(held))
+    defaults = (*(held.__defaults__ or ()), *(held.__kwdefaults__ or {}).values())
+    return any(value is old for value in defaults) or any(_keeps(f, old, seen) for f in closure(held).values())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePath
 from types import FrameType
@@ -67,6 +68,47 @@ def observe(model: nn.Module, sites: list[Site], args: tuple[Any, ...], kwargs: 
     observer = _Observer(model, sites)
     with _unchanged(model), observer.watching(), torch.no_grad():
         model(*_copied(args), **_copied(kwargs))
+
+
+def not_called(
+    model: nn.Module, layers: list[tuple[Site, nn.Module]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> set[int]:
+    """The ``id`` of the layers that a converted model calls less often than it called what stood there before.
+
+    In this run they do what stood there, so that the model goes the way it went.
+    """
+    calls = {id(layer): 0 for _, layer in layers}
+    expected = Counter[int]()
+
+    def counted(layer: nn.Module, site: Site) -> Callable[..., Any]:
+        plain = site.activation.forward if isinstance(site.activation, nn.Module) else site.activation
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            calls[id(layer)] += 1
+            return plain(*args, **kwargs)  # type: ignore[misc]
+
+        return forward
+
+    for site, layer in layers:
+        expected[id(layer)] += site.calls
+    patches = {id(layer): (layer, counted(layer, site)) for site, layer in layers}
+    with _unchanged(model), _patched(patches.values()), torch.no_grad():
+        model(*_copied(args), **_copied(kwargs))
+    return {one for one, count in calls.items() if count < expected[one]}
+
+
+@contextmanager
+def _patched(forwards: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+    # Through the instance's forward, not through hooks: some models call `module.forward`.
+    before = [(vars(module), vars(module).get("forward"), forward) for module, forward in forwards]
+    try:
+        for held, _, forward in before:
+            held["forward"] = forward
+        yield
+    finally:
+        for held, old, _ in before:
+            held.pop("forward", None)
+            held.update({"forward": old} if old is not None else {})
 
 
 def _copied(value: Any) -> Any:
@@ -141,19 +183,11 @@ class _Observer:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        # Through the instance's forward, not through hooks: some models call `module.forward`.
         modules = {id(s.activation): s.activation for s in self._sites if s.is_module}
         makers = {id(m): m for m in self._model.modules() if isinstance(m, ParametrizationList)}
-        patched = [(vars(module), vars(module).get("forward"), module) for module in (modules | makers).values()]
-        try:
-            for held, before, module in patched:
-                held["forward"] = self._noticed(module, before or module.forward)  # type: ignore[arg-type, union-attr]
-            with _Functions(self._function):
-                yield
-        finally:
-            for held, before, _ in patched:
-                held.pop("forward", None)
-                held.update({"forward": before} if before is not None else {})
+        patches = [(m, self._noticed(m, m.forward)) for m in (modules | makers).values()]  # type: ignore[arg-type, union-attr]
+        with _patched(patches), _Functions(self._function):  # type: ignore[arg-type]
+            yield
 
     def _noticed(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def noticed(*args: Any, **kwargs: Any) -> Any:

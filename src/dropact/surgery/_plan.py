@@ -16,7 +16,7 @@ from dropact.surgery._recognise import GATE
 from dropact.surgery._rewrite import with_edits
 from dropact.surgery._sites import Site
 from dropact.surgery._source import UnreadableError
-from dropact.surgery._steps import Attribute, Child, Class, Step
+from dropact.surgery._steps import Attribute, Child, Class, Step, held_as_well
 from dropact.surgery.receipt import Change, Skip
 
 ALREADY = "already so"
@@ -105,7 +105,13 @@ def steps(model: nn.Module, plan: Plan) -> tuple[Step, ...]:
         if cls is not None:
             made.append(Class(name, type(owner), cls))
         made += without_shortcuts(name, owner, model)
-    return tuple(made)
+    return (*made, *held_as_well(model, made))
+
+
+def pass_over(plan: Plan, missed: Collection[int], reason: str) -> None:
+    """Leave the sites whose layers, by ``id``, are among those missed."""
+    plan.missed += [(site, reason) for site, layer in plan.layers if id(layer) in missed]
+    plan.layers = [(site, layer) for site, layer in plan.layers if id(layer) not in missed]
 
 
 def without_shortcuts(name: str, owner: nn.Module, model: nn.Module) -> list[Step]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +87,64 @@ class Attribute:
         vars(owner)[self.attribute] = self.after if forward else self.before
 
 
-Step = Child | Class | Attribute
+@dataclass(frozen=True)
+class Item:
+    """What the module named ``owner``, or a plain list or dictionary that it holds, has under ``key``."""
+
+    owner: str
+    holder: Any
+    key: Any
+    before: Any
+    after: Any
+
+    def stands(self, owner: nn.Module) -> bool:
+        items: Mapping[Any, Any] = self.holder if isinstance(self.holder, dict) else dict(enumerate(self.holder))
+        return items.get(self.key) is self.after
+
+    def present(self, owner: nn.Module) -> str:
+        return "something else"
+
+    def make(self, owner: nn.Module, forward: bool) -> None:
+        self.holder[self.key] = self.after if forward else self.before
+
+
+Step = Child | Class | Attribute | Item
+
+_OF_TORCH = frozenset(vars(nn.Module()))
+
+
+def held_as_well(model: nn.Module, steps: Iterable[Step]) -> list[Step]:
+    """The steps for plain lists, tuples, dictionaries and attributes that hold a child which is replaced.
+
+    Code that goes through such a list would call what stood there before.
+    """
+    replaced: dict[int, nn.Module] = {}
+    for step in steps:
+        if isinstance(step, Child) and step.before is not None and step.after is not None:
+            replaced.setdefault(id(step.before), step.after)
+    found: list[Step] = []
+    seen: set[int] = set()
+
+    def exchanged(value: Any, name: str) -> Any:
+        if id(value) in replaced:
+            return replaced[id(value)]
+        if type(value) is tuple:
+            items = tuple(exchanged(item, name) for item in value)
+            return value if all(map(operator.is_, items, value)) else items
+        if type(value) in (list, dict) and id(value) not in seen:
+            seen.add(id(value))
+            look_into(value, name, ())
+        return value
+
+    def look_into(holder: Any, name: str, besides: Collection[str]) -> None:
+        for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
+            if key not in besides and (after := exchanged(value, name)) is not value:
+                found.append(Item(name, holder, key, value, after))
+
+    if replaced:
+        for name, module in model.named_modules():
+            look_into(vars(module), name, _OF_TORCH)
+    return found
 
 
 def make(model: nn.Module, steps: tuple[Step, ...], *, forward: bool) -> None:

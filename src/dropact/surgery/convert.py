@@ -5,16 +5,22 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
 from dropact.surgery import _plan
-from dropact.surgery._observe import Inputs, arguments, observe
+from dropact.surgery._observe import Inputs, arguments, not_called, observe
 from dropact.surgery._per_site import Chooser, PerSite
 from dropact.surgery._recognise import kind_of
 from dropact.surgery._refuse import refuse_wrapped
-from dropact.surgery._sites import find
+from dropact.surgery._sites import Unread, find
 from dropact.surgery.receipt import Receipt, Skip
+
+_PASSED_BY = (
+    "the run calls what stood there before, not the layer in its place: a decorator, a closure or an object of yours "
+    "holds it as well"
+)
 
 
 def convert_(
@@ -92,11 +98,26 @@ def convert_(
         )
     sites, unread = find(model)
     if inputs is not None:
-        args, kwargs = arguments(inputs)
-        observe(model, sites, args, kwargs)
+        observe(model, sites, *arguments(inputs))
         unread = []  # the run has shown what they were signs of
     plan = _plan.decide(sites, choose, where, split_shared, gates)
     choose.refuse_unused()
+    receipt = _carried_out(model, plan, unread)
+    if inputs is not None and (passed_by := _not_called(receipt, plan, *arguments(inputs))):
+        receipt.undo()
+        _plan.pass_over(plan, passed_by, _PASSED_BY)
+        receipt = _carried_out(model, plan, unread)
+    if missed := [skip for skip in receipt.skipped if skip.missed]:
+        first = missed[0]
+        warnings.warn(
+            f"{len(missed)} activation{'s' * (len(missed) > 1)} could not be converted, the first of them "
+            f"{first.name} {first.location}: {first.reason}. print(receipt) lists all",
+            stacklevel=2,
+        )
+    return receipt
+
+
+def _carried_out(model: nn.Module, plan: _plan.Plan, unread: list[Unread]) -> Receipt:
     steps = _plan.steps(model, plan)
     skipped = (
         *(_plan.skip(site, reason, missed=False) for site, reason in plan.stays),
@@ -109,14 +130,15 @@ def convert_(
         raise ValueError(_nothing(model, receipt))
     _plan.place(model, plan)
     receipt.apply()
-    if missed := [skip for skip in skipped if skip.missed]:
-        first = missed[0]
-        warnings.warn(
-            f"{len(missed)} activation{'s' * (len(missed) > 1)} could not be converted, the first of them "
-            f"{first.name} {first.location}: {first.reason}. print(receipt) lists all",
-            stacklevel=2,
-        )
     return receipt
+
+
+def _not_called(receipt: Receipt, plan: _plan.Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[int]:
+    try:
+        return not_called(receipt.model, plan.layers, args, kwargs)
+    except BaseException:
+        receipt.undo()
+        raise
 
 
 def _nothing(model: nn.Module, receipt: Receipt) -> str:

@@ -21,7 +21,7 @@ from dropact.surgery._plan import bring, without_shortcuts
 from dropact.surgery._refuse import refuse_shapeless, refuse_wrapped
 from dropact.surgery._residuals.branches import Branches, BranchSite, find_branches
 from dropact.surgery._residuals.drop_paths import Rate
-from dropact.surgery._steps import Attribute, Child, Class, Step
+from dropact.surgery._steps import Attribute, Child, Class, Step, held_as_well
 from dropact.surgery.receipt import Change, Receipt
 
 Survival = float | Sequence[float] | Callable[[int], Sequence[float]]
@@ -195,7 +195,7 @@ def _receipt(model: nn.Module, found: Branches, rates: Sequence[float], replace:
             steps += _silenced(model, drop_path, found.rates[id(drop_path)], steps)
     for name, module, cls in found.classes:
         steps += [Class(name, type(module), cls), *without_shortcuts(name, module, model)]
-    return Receipt(model, tuple(changes), tuple(found.skipped), tuple(steps))
+    return Receipt(model, tuple(changes), tuple(found.skipped), (*steps, *held_as_well(model, steps)))
 
 
 def _silenced(model: nn.Module, drop_path: nn.Module, rate: Rate, steps: list[Step]) -> list[Step]:

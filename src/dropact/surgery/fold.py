@@ -10,7 +10,7 @@ from dropact.methods import ResidualSum, StochasticDepth
 from dropact.methods._activation import Method, is_method
 from dropact.surgery._refuse import refuse_wrapped
 from dropact.surgery._rewrite import rewriting_of
-from dropact.surgery._steps import Child, Class, Step
+from dropact.surgery._steps import Child, Class, Step, held_as_well
 from dropact.surgery._table import one_line
 from dropact.surgery.receipt import Change, Receipt
 
@@ -66,7 +66,7 @@ def fold_(model: nn.Module) -> Receipt:
             steps.append(Child(name, leaf, child, None if leaf in gone else after, like=child))
         if base is not None:
             steps.append(Class(name, type(owner), base))
-    receipt = Receipt(model, tuple(changes), (), tuple(steps))
+    receipt = Receipt(model, tuple(changes), (), (*steps, *held_as_well(model, steps)))
     receipt.apply()
     return receipt
 

@@ -16,7 +16,7 @@ from dropact.surgery._merging.affine import CannotMerge
 from dropact.surgery._merging.chains import Chain, Decide, Found, chains, rebuilt, shapes
 from dropact.surgery._observe import Inputs, _unchanged, arguments
 from dropact.surgery._refuse import refuse_shapeless, refuse_wrapped
-from dropact.surgery._steps import Child, Step, make
+from dropact.surgery._steps import Child, Step, held_as_well, make
 from dropact.surgery.receipt import Change, Receipt, Skip
 
 BORDERS = ("exact", "move")
@@ -151,9 +151,10 @@ class _Merging:
     def _put(self, name: str, old: nn.Module, new: nn.Module) -> None:
         owner, _, leaf = name.rpartition(".")
         step = Child(owner, leaf, old, new, like=old)
+        steps = (step, *held_as_well(self.model, [step]))
         if not any(name.startswith(fresh) for fresh in self._fresh):
-            self.steps.append(step)
-        make(self.model, (step,), forward=True)
+            self.steps += steps
+        make(self.model, steps, forward=True)
 
     def _decide(self, prefix: str) -> Decide:
         if not self._decides:
