@@ -3,10 +3,11 @@
     python benchmarks/stochastic_depth.py [--rounds 30] [--batch 32] [--bfloat16] [--device cuda] [--json FILE]
 
 The paper's setting: linear decay to a last survival rate of 0.5, mean survival 0.75. A step is forward, backward and
-SGD with momentum, of the same network with the same weights: as it is; with our layers, by batch and by row; and with
-torchvision's and timm's layers on its branches, which compute what they drop. Ratios to the plain network's time in the
-same round. The time of a step is linear in how many branches are active, 40.25 of 54 in the mean, and free draws would
-scatter it by some 7 %: by batch, steps are of draws with 40, 40, 40 and 41 active branches in turn.
+SGD with momentum, of the same network with the same weights: as it is; with our layers, by batch, by row and by a fixed
+number of rows; and with torchvision's and timm's layers on its branches, which compute what they drop. Ratios to the
+plain network's time in the same round. The time of a step is linear in how many branches are active, 40.25 of 54 in the
+mean, and free draws would scatter it by some 7 %: by batch, steps are of draws with 40, 40, 40 and 41 active branches
+in turn.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from dropact.methods import ResidualSum
 from dropact.schedules import linear_survival
 
 # What must hold on a quiet machine: at most for ours, at least for the others.
-TARGETS = {"ours, batch": 0.80, "ours, row": 0.85}
+TARGETS = {"ours, batch": 0.80, "ours, row": 0.82, "ours, subset": 0.82}
 OTHERS_AT_LEAST = 0.97
 
 
@@ -127,6 +128,7 @@ def main(argv: list[str]) -> None:
         "undropped": (None, None),
         "ours, batch": ("batch", None),
         "ours, row": ("row", None),
+        "ours, subset": ("subset", None),
         "torchvision, batch": (None, lambda p: tv(p, "batch")),
         "torchvision, row": (None, lambda p: tv(p, "row")),
         "timm": (None, DropPath),

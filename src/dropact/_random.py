@@ -144,11 +144,30 @@ def random_bits(seed: Tensor, index: Tensor) -> Tensor:
     return _hash(index.to(torch.int32), key1, key2)
 
 
-def _hash(low: Tensor, key1: Tensor, key2: Tensor) -> Tensor:
+def _hash(low: Tensor, key1: Tensor | int, key2: Tensor | int) -> Tensor:
     h = low ^ key1
     h = (h ^ _shifted(h, 16)) * _M1
     h = (h ^ _shifted(h, 15) ^ key2) * _M2
     return (h ^ _shifted(h, 15)) * _M3
+
+
+def random_words(seed: Tensor, count: int) -> Tensor:
+    """``random_bits`` of the elements below ``count``, few enough that asking for each operation is what takes time.
+
+    >>> torch.equal(random_words(torch.tensor(7), 3), random_bits(torch.tensor(7), torch.arange(3)))
+    True
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or count > 2**31:
+        return random_bits_like(seed, torch.empty(count, device=seed.device))
+    if seed.device.type != "cpu" or type(seed) is not Tensor:  # whose value Python cannot, or need not know
+        keys = torch.ops.dropact.keys(seed, 0)
+        return _hash(torch.arange(count, dtype=torch.int32, device=seed.device), keys[0], keys[1])
+    key1, key2 = _keys(int(seed), 0)
+    if count > 64:  # from there on vectors are faster
+        low = torch.arange(count, dtype=torch.int32, device="cpu")
+        return _hash(low, _signed(key1), _signed(key2))
+    words = [_signed(_hash_on_host(index, key1, key2)) for index in range(count)]
+    return torch.tensor(words, dtype=torch.int32, device="cpu")
 
 
 def random_bits_like(seed: Tensor, x: Tensor) -> Tensor:

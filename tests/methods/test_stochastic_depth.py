@@ -185,7 +185,7 @@ def test_the_shortcut_may_be_a_projection():
 
 
 def test_autocast():
-    for mode in ("batch", "row"):
+    for mode in ("batch", "row", "subset"):
         layer = dropact.StochasticDepth(nn.Linear(8, 8), 0.5, mode)
         for _ in range(4):
             x = torch.randn(6, 8, requires_grad=True)
@@ -197,7 +197,7 @@ def test_autocast():
 
 
 @pytest.mark.parametrize("shared", [None, 5])
-@pytest.mark.parametrize("mode", ["batch", "row"])
+@pytest.mark.parametrize("mode", ["batch", "row", "subset"])
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_recomputation_takes_the_same_decisions(shared, mode, use_reentrant):
     net = nn.Sequential(
@@ -267,7 +267,11 @@ def test_a_schedule_recompiles_nothing():
         (lambda x, f: stochastic_depth(x.long(), f), TypeError, "floating-point tensor"),
         (lambda x, f: stochastic_depth(x, f, 1.5), ValueError, "drop_prob must lie in [0, 1], got 1.5"),
         (lambda x, f: stochastic_depth(x, f, 1.0, scaling="train"), ValueError, "must be below 1 with scaling='train'"),
-        (lambda x, f: stochastic_depth(x, f, mode="sample"), ValueError, "mode must be one of 'batch', 'row'"),
+        (
+            lambda x, f: stochastic_depth(x, f, mode="sample"),
+            ValueError,
+            "mode must be one of 'batch', 'row', 'subset'",
+        ),
         (lambda x, f: stochastic_depth(x, f, scaling="keep"), ValueError, "scaling must be one of 'test', 'train'"),
         (lambda x, f: stochastic_depth(x, f, compute="no"), ValueError, "compute must be one of 'skip', 'masked'"),
         (lambda x, f: stochastic_depth(x, f, mask=torch.tensor([True])), ValueError, "must have the shape ()"),

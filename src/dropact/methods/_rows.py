@@ -9,20 +9,31 @@ from dropact._layout import inverse, storage_order
 
 
 def select_rows(x: Tensor, index: Tensor) -> Tensor:
-    order = _row_order(x)
+    if (order := _row_order(x)) is None:
+        return x.index_select(0, index)
     return x.permute(order).index_select(0, index).permute(inverse(order))
 
 
 def add_rows(x: Tensor, index: Tensor, y: Tensor) -> Tensor:
-    order = _row_order(x)
-    return x.permute(order).index_add(0, index, y.permute(order)).permute(inverse(order))
+    """A copy of ``x``, whose rows ``index``, each named once, have ``y`` added."""
+    if torch.compiler.is_compiling():
+        # By gathering, which a compiler fuses with what comes before and after; an addition by index it does alone, and
+        # with atomic operations.
+        place = index.new_full((x.shape[0],), -1).index_copy(0, index, torch.arange(len(index), device=index.device))
+        there = (place >= 0).view(-1, *[1] * (x.dim() - 1))
+        return torch.where(there, x + y[place.clamp(min=0)], x)
+    out = torch.clone(x)  # which lies as x does, unless that was expanded
+    if (order := _row_order(out)) is None:
+        return out.index_add_(0, index, y)
+    out.permute(order).index_add_(0, index, y.permute(order))
+    return out
 
 
-def _row_order(x: Tensor) -> list[int]:
-    """The dimensions as they lie in memory, where rows do: seen in another order, an index by row is several times
-    slower and loses the format."""
+def _row_order(x: Tensor) -> list[int] | None:
+    """The dimensions as they lie in memory, if rows do and in another order than they are named: an index by row is
+    then several times slower and loses the format."""
     order = storage_order(x)
-    return order if order[0] == 0 else list(range(x.dim()))
+    return order if order[0] == 0 and order != sorted(order) else None
 
 
 class AllAndSome(torch.autograd.Function):
@@ -42,6 +53,25 @@ class AllAndSome(torch.autograd.Function):
     def backward(ctx, of_all, of_some):  # type: ignore[no-untyped-def]
         (index,) = ctx.saved_tensors
         return add_rows(of_all, index, of_some), None
+
+
+class SomeAdded(torch.autograd.Function):
+    """A tensor to some rows of which another is added: one of its own, no view of it, which a caller may overwrite."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, index: Tensor, y: Tensor) -> Tensor:
+        return add_rows(x, index, y)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        (index,) = ctx.saved_tensors
+        return gradient, None, select_rows(gradient, index)
 
 
 class Alone(torch.autograd.Function):

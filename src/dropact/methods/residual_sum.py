@@ -14,16 +14,17 @@ from dropact.methods._rate import LayerWithRate
 from dropact.methods._residual import (
     Branch,
     How,
+    add_dropped,
     add_masked,
     add_mean,
-    add_surviving,
     check_rate,
     draw_mask,
-    draw_survivors,
     times,
 )
 from dropact.methods._shared import SharedSeeds
 from dropact.methods._tracing import leaf
+
+_UNITS = 10**9  # compiled code takes an integer of a module for a constant, a float for a symbol once it has changed
 
 
 class ResidualSum(LayerWithRate):
@@ -52,6 +53,7 @@ class ResidualSum(LayerWithRate):
     ) -> None:
         self.__dict__["_how"] = How(mode, scaling, compute, residual_scale)  # a rate is checked with it
         super().__init__(drop_prob)
+        self._write(self._drop_prob)
         if shared is not None and compute == "masked":
             raise ValueError(
                 f"shared={shared!r} needs compute='skip', got compute='masked': shared decisions are counted in "
@@ -83,17 +85,21 @@ class ResidualSum(LayerWithRate):
             y = branch
             if not self.training:
                 return add_mean(shortcut, y, self.rate(), how)
-            rate = self.rate_on(shortcut.device)
+            rate = self._training_rate(shortcut.device)
             return add_masked(shortcut, y, draw_mask(shortcut, rate, how, None), rate, how)
         if not self.training:
             return add_mean(shortcut, branch(*args, **kwargs), self.rate(), how)
-        if how.compute == "masked":
-            rate = self.rate_on(shortcut.device)
-            mask = draw_mask(shortcut, rate, how, None)
-            return add_masked(shortcut, branch(*args, **kwargs), mask, rate, how)
-        rate = self.rate()
-        kept = draw_survivors(shortcut, rate, how, self.shared)
-        return add_surviving(shortcut, branch, args, kwargs, kept, rate, how, lambda: _parameters(owners))
+        rate = self._training_rate(shortcut.device)
+        return add_dropped(shortcut, branch, args, kwargs, rate, how, lambda: _parameters(owners), self.shared)
+
+    def _training_rate(self, device: torch.device) -> float | Tensor:
+        if self._how.mode == "subset":  # whose shapes depend on it
+            return 1 - self._survival / _UNITS if torch.compiler.is_compiling() else self.drop_prob
+        return self.rate_on(device) if self._how.compute == "masked" else self.rate()
+
+    def _write(self, value: float) -> None:
+        super()._write(value)
+        self._survival = round((1 - value) * _UNITS)
 
     def folded(self) -> FixedSum:
         """A layer with this layer's evaluation output, in either mode."""

@@ -12,7 +12,8 @@ Gao Huang, Yu Sun, Zhuang Liu, Daniel Sedra, Kilian Weinberger: Deep Networks wi
                         s, residual_scale      1; 1 / sqrt(L) in the "stable" ResNet of Hayou & Ayed, arXiv:2106.03091
 
 ``scaling="test"`` is the paper's; ``scaling="train"`` divides by 1 - drop_prob in training instead, as timm and
-torchvision do. ``mode="batch"`` is the paper's, one draw for the mini-batch; ``mode="row"`` draws for each sample.
+torchvision do. ``mode="batch"`` is the paper's, one draw for the mini-batch; ``mode="row"`` draws for each sample;
+``mode="subset"`` keeps a fixed number of samples, as DINOv2 does (Oquab et al., arXiv:2304.07193, section 5).
 """
 
 from __future__ import annotations
@@ -29,13 +30,10 @@ from dropact._arguments import check_input, check_mask
 from dropact.methods._residual import (
     Branch,
     How,
-    add_masked,
+    add_dropped,
     add_mean,
-    add_surviving,
     check_rate,
     check_shape,
-    draw_mask,
-    draw_survivors,
 )
 from dropact.methods.residual_sum import ResidualSum
 
@@ -77,21 +75,22 @@ def stochastic_depth(
     all of them, and the optimiser treats them as after a masked step.
 
     Args:
-        x: floating tensor; in mode "row" its first dimension counts the samples.
+        x: floating tensor; in modes "row" and "subset" its first dimension counts the samples.
         branch: a module or function of ``x``; its result broadcasts to the shortcut, and keeps rows apart. Gradients of
             0 can be given to the parameters of a module only.
         drop_prob: probability, in [0, 1], that the branch is dropped (1 - p_l of the paper); below 1 with
-            ``scaling="train"``. A 0-d floating tensor is read when ``compute="skip"``, else only computed with.
-        mode: "batch" or "row": what shares one draw.
+            ``scaling="train"``. A 0-d floating tensor is read when ``compute="skip"`` or by mode "subset", else only
+            computed with.
+        mode: "batch", "row" or "subset": one draw for all rows, one for each, or a fixed number of rows.
         scaling: "test" or "train": when the branch is scaled by the survival rate.
         compute: "skip" or "masked".
         shortcut: what the branch is added to, if not ``x``.
         residual_scale: s, a finite number that the branch is multiplied by in training and evaluation.
         training: draw; otherwise use the mean.
-        seed: int or 0-d int64 tensor that determines the draw; from torch's default generator if ``None``, on the CPU
-            for "skip", on the device of ``x`` for "masked".
-        mask: boolean tensor, 0-d in mode "batch" and of one element a row in mode "row", True where the branch is
-            dropped; used instead of a draw.
+        seed: int or 0-d int64 tensor that determines the draw; from torch's default generator if ``None``, on the
+            device of ``x`` for mode "subset" and ``compute="masked"``, else on the CPU.
+        mask: boolean tensor, 0-d in mode "batch" and else of one element a row, True where the branch is dropped; used
+            instead of a draw. In mode "subset" it keeps as many rows as a draw would.
 
     Returns:
         A tensor of the shape of ``shortcut + branch(x)`` and never ``x`` itself, so that it may be overwritten. Its
@@ -108,15 +107,11 @@ def stochastic_depth(
     around = x if shortcut is None else shortcut
     if mask is not None:
         check_mask(mask, seed)
-        check_shape(mask, around, mode)
+        check_shape(mask, around, how, drop_prob)
     if not training:
         return add_mean(around, branch(x), drop_prob, how)
-    if compute == "masked":
-        mask = draw_mask(around, drop_prob, how, seed) if mask is None else mask
-        return add_masked(around, branch(x), mask, drop_prob, how)
-    kept = draw_survivors(around, drop_prob, how, seed) if mask is None else (~mask).reshape(-1).nonzero().reshape(-1)
     parameters = branch.parameters if isinstance(branch, nn.Module) else tuple
-    return add_surviving(around, branch, (x,), {}, kept, drop_prob, how, parameters)
+    return add_dropped(around, branch, (x,), {}, drop_prob, how, parameters, seed, mask)
 
 
 class StochasticDepth(nn.Module):
@@ -132,17 +127,19 @@ class StochasticDepth(nn.Module):
     >>> # dropact.add_stochastic_depth_(model, survival=0.75)
 
     Equations and arguments are those of :func:`dropact.functional.stochastic_depth`; the layer includes the addition.
-    More arguments of a call go to the branch; in mode "row" those with as many rows as ``x`` are cut to the surviving
-    ones. ``layer.drop_prob`` may be set at any time.
+    More arguments of a call go to the branch; in modes "row" and "subset" those with as many rows as ``x`` are cut to
+    the surviving ones. ``layer.drop_prob`` may be set at any time.
 
-    Under ``torch.compile`` the "skip" form breaks the graph at its decision, as Python has to act on it; "masked" does
-    not. Both hold under autocast and under activation checkpointing.
+    Under ``torch.compile`` modes "batch" and "row" break the graph at their decision, as Python has to act on it; mode
+    "subset" and ``compute="masked"`` do not. In mode "subset" the rate decides shapes, and code is compiled anew for
+    each that a schedule sets: let it go in a few steps. All hold under autocast and under activation checkpointing.
 
     Each rank of a distributed run takes its own decisions, from its own generator. With ``shared=`` a number, the same
     on all ranks, they take the same ones without a word between them: a function of that number and of how often the
     layer was called in training. Layers need numbers of their own. What fully sharded data parallelism communicates
     inside a branch asks for shared decisions. To resume exactly, put ``layer.sum.shared.count`` back. Calls are counted
-    in Python, so that ``compute="masked"``, which compiled code and CUDA graphs run, is refused beside it.
+    in Python: ``compute="masked"``, which compiled code and CUDA graphs run, is refused beside it, and mode "subset"
+    then breaks the graph.
 
     Args:
         branch: module from ``x`` to what is added.

@@ -76,8 +76,8 @@ def add_stochastic_depth_(
         model: a plain module.
         survival: probability that a branch is kept: one for all, one for each branch in the model's order, or a
             function from their number to such a list (``functools.partial(linear_survival, last=0.5)``).
-        mode, scaling, compute: see :func:`dropact.functional.stochastic_depth`. In mode "row" all that a branch reads
-            and that has as many rows as the shortcut is cut to the surviving ones.
+        mode, scaling, compute: see :func:`dropact.functional.stochastic_depth`. In modes "row" and "subset" all that a
+            branch reads and that has as many rows as the shortcut is cut to the surviving ones.
         residual_scale: number that every branch is multiplied by; "stable" for 1 / sqrt(number of branches).
         shared: ``None``, or a number from which decisions are made that are the same on all ranks; with
             ``compute="skip"`` only.
