@@ -1,6 +1,7 @@
 """Calls of functions become calls of layers, and nothing else of the module changes."""
 
 import copy
+import functools
 import importlib
 import inspect
 import io
@@ -342,6 +343,28 @@ def test_calls_that_begin_at_the_same_place_keep_their_order():
     assert torch.equal(model(X), torch.relu(X).tanh())
 
 
+def test_a_decorator_that_refers_to_itself():
+    def counted(function):
+        @functools.wraps(function)
+        def wrapped(self, x):
+            counts.append(wrapped)
+            return function(self, x)
+
+        counts = []
+        wrapped.counts = counts
+        return wrapped
+
+    class Counted(nets.Plain):
+        @counted
+        def forward(self, x):
+            return F.relu(self.one(x))
+
+    model = Counted()
+    convert_(model, DropActivation(1.0))
+    torch.testing.assert_close(model(X), model.one(X))
+    assert Counted.forward.counts == [type(model).forward]
+
+
 def test_a_file_edited_since_it_was_imported_is_not_trusted(tmp_path, monkeypatch):
     text = "from nets import Plain\nfrom torch.nn import functional as F\n\n\nclass Edited(Plain):\n"
     method = "    def forward(self, x):\n        return F.relu(self.{}(x))\n"
@@ -358,8 +381,6 @@ def test_a_file_edited_since_it_was_imported_is_not_trusted(tmp_path, monkeypatc
 
 
 def test_more_than_one_level_of_inheritance_and_of_decorators():
-    import functools
-
     def plus_one(function):
         @functools.wraps(function)
         def wrapped(self, x):

@@ -90,8 +90,13 @@ def _with_code(function: FunctionType, code: CodeType) -> FunctionType:
     return new
 
 
-def redecorated(outer: object, old: FunctionType, new: FunctionType) -> FunctionType:
+def redecorated(
+    outer: object, old: FunctionType, new: FunctionType, made: dict[int, CellType] | None = None
+) -> FunctionType:
     """``outer``, which is ``old`` in its decorators, with ``new`` in place of ``old``.
+
+    Args:
+        made: cells for the functions in the decorators, by ``id``: one may refer to itself.
 
     Raises:
         UnreadableError: a decorator keeps the function elsewhere than in a closure.
@@ -99,25 +104,30 @@ def redecorated(outer: object, old: FunctionType, new: FunctionType) -> Function
     if outer is old:
         return new
     if isinstance(outer, FunctionType) and outer.__closure__ and not _keeps(outer, old, set()):
-        cells = [_recelled(cell, old, new) for cell in outer.__closure__]
-        twin = FunctionType(outer.__code__, outer.__globals__, outer.__name__, outer.__defaults__, tuple(cells))
+        made = {id(outer): CellType()} if made is None else made
+        cells = tuple(_recelled(cell, old, new, made) for cell in outer.__closure__)
+        twin = FunctionType(outer.__code__, outer.__globals__, outer.__name__, outer.__defaults__, cells)
+        made.setdefault(id(outer), CellType()).cell_contents = twin
         twin.__kwdefaults__ = outer.__kwdefaults__
         twin.__dict__.update(outer.__dict__)
-        twin.__wrapped__ = redecorated(outer.__wrapped__, old, new)  # type: ignore[attr-defined]
+        twin.__wrapped__ = redecorated(outer.__wrapped__, old, new, made)  # type: ignore[attr-defined]
         twin.__annotations__, twin.__doc__ = outer.__annotations__, outer.__doc__
         twin.__module__, twin.__qualname__ = outer.__module__, outer.__qualname__
         return twin
     raise UnreadableError(f"a decorator of {old.__qualname__} keeps the function where it cannot be replaced")
 
 
-def _recelled(cell: CellType, old: FunctionType, new: FunctionType) -> CellType:
+def _recelled(cell: CellType, old: FunctionType, new: FunctionType, made: dict[int, CellType]) -> CellType:
     try:
         held = cell.cell_contents
     except ValueError:  # not filled yet
         return cell
-    if held is old or (isinstance(held, FunctionType) and unwrapped(held) is old):
-        return CellType(redecorated(held, old, new))
-    return cell
+    if held is not old and not (isinstance(held, FunctionType) and unwrapped(held) is old):
+        return cell
+    if id(held) not in made:
+        made[id(held)] = CellType()
+        made[id(held)].cell_contents = redecorated(held, old, new, made)
+    return made[id(held)]
 
 
 def _keeps(held: object, old: FunctionType, seen: set[int]) -> bool:
