@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 from functools import partial
 from types import BuiltinFunctionType, ModuleType
@@ -45,7 +46,9 @@ class Resolver:
             if node.id in self._bound:
                 return UNKNOWN
             function = self._source.function
-            return closure(function).get(node.id, function.__globals__.get(node.id, UNKNOWN))
+            outer = function.__globals__
+            builtin = vars(builtins).get(node.id, UNKNOWN)
+            return closure(function).get(node.id, outer.get(node.id, builtin))
         if isinstance(node, ast.Attribute):
             return attribute(self.value(node.value), mangled(node.attr, self._source.function))
         return UNKNOWN
