@@ -31,7 +31,7 @@ from generated import (
 
 from dropact.cli.parser import seeds
 from dropact.experiments.errors import RecordError
-from dropact.experiments.standing import ENDED, Standing, standings
+from dropact.experiments.progress import ENDED, RunProgress, progress_of
 from dropact.report import Report, Table, verdicts
 from dropact.report.captions import LEGEND, all_seeds, probability, setting_sentence, signed_interval
 from dropact.report.figure3 import TITLE
@@ -141,7 +141,7 @@ def what_it_took(reports: Reports, root: Path) -> str:
     """Of every study the runs that are there and their revisions, their core-hours and those of what is missing."""
     headings = ("Study", "Runs", "Core-hours", "Core-hours still to run", "Runs by revision")
     lines = [
-        [f"[{name}](../results/{name}/table.md)", *_took(standings(root / "results" / name), report)]
+        [f"[{name}](../results/{name}/table.md)", *_took(progress_of(root / "results" / name), report)]
         for name, report in reports.items()
     ]
     legend = (
@@ -153,7 +153,7 @@ def what_it_took(reports: Reports, root: Path) -> str:
     return f"{markdown_table(Grid(headings, lines))}\n\n{legend} On {'; '.join(sorted(where))}."
 
 
-def _took(planned: Sequence[Standing], report: Report) -> tuple[str, str, str, str]:
+def _took(planned: Sequence[RunProgress], report: Report) -> tuple[str, str, str, str]:
     """How many runs of the plan are finished, their hours, the hours of the rest, and the revisions."""
     made = {
         run.config.key: run.environment for table in report.tables for row in table.rows for run in row.runs.values()

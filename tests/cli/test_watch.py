@@ -11,9 +11,9 @@ from makers import config, make_diverged, make_run, snapshot
 
 from dropact.cli import main
 from dropact.experiments.comparison import Comparison, claim_folder
+from dropact.experiments.progress import progress_of, seconds_left
 from dropact.experiments.records import RunWriter
-from dropact.experiments.standing import seconds_left, standings
-from dropact.report.standing import grid, sentence
+from dropact.report.progress import grid, sentence
 
 
 def begin(folder, epochs_done, holder=None, **fields):
@@ -22,7 +22,8 @@ def begin(folder, epochs_done, holder=None, **fields):
     directory = folder / "runs" / made.key
     with RunWriter(directory, made, {}) as writer:
         for epoch in range(1, epochs_done + 1):
-            writer.epoch({"epoch": epoch, "test_error": 10.0 - epoch})
+            errors = {"train_error": 1.0, "validation_error": None, "test_error": 10.0 - epoch}
+            writer.epoch({"epoch": epoch, "train_loss": 0.1, **errors})
     with (directory / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 9, "test_')
     if holder is not None:
@@ -41,7 +42,7 @@ def folder(tmp_path):
 
 
 def test_the_grid_says_what_is_finished_at_hand_and_left(folder):
-    found = standings(folder)
+    found = progress_of(folder)
     assert [run.state for run in found] == ["finished", "running", "finished", "waiting", "waiting", "waiting"]
     rows = grid(found).rows
     assert [row[0] for row in rows] == ["ReLU (baseline)", "Dropout (rate 0.5)"]
@@ -52,16 +53,16 @@ def test_the_grid_says_what_is_finished_at_hand_and_left(folder):
 
 def test_the_time_left_counts_what_is_done_and_how_many_run_at_once(folder):
     make_run(folder, errors=(9.0, 8.0, 7.0, 4.0), seed=1, method="dropout")  # 0.4 s, as all that make_run makes
-    assert seconds_left(standings(folder)) == pytest.approx(0.4 * (0.5 + 1 + 1))
+    assert seconds_left(progress_of(folder)) == pytest.approx(0.4 * (0.5 + 1 + 1))
     begin(folder, 0, {"pid": os.getpid(), "host": "elsewhere"}, seed=2)
-    assert seconds_left(standings(folder)) == pytest.approx(0.4 * (0.5 + 1 + 1) / 2)
+    assert seconds_left(progress_of(folder)) == pytest.approx(0.4 * (0.5 + 1 + 1) / 2)
 
 
 def test_runs_of_other_settings_have_lines_of_their_own_and_times_of_their_own(folder):
     for lr, error in ((0.1, 4.0), (0.2, 8.0)):
         make_run(folder, errors=(9.0, error), epochs=2, lr=lr)
     begin(folder, 1, {"pid": os.getpid(), "host": "elsewhere"}, lr=0.3)
-    rows = {row[1]: row[2:4] for row in grid(standings(folder)).rows if row[0] == "ReLU (baseline)"}
+    rows = {row[1]: row[2:4] for row in grid(progress_of(folder)).rows if row[0] == "ReLU (baseline)"}
     assert rows == {
         "simple-small, epochs 4, lr 0.1": ("2 of 3", "4.50 ± 6.35"),
         "simple-small, epochs 2, lr 0.1": ("1 of 1", "4.00"),
@@ -69,27 +70,27 @@ def test_runs_of_other_settings_have_lines_of_their_own_and_times_of_their_own(f
         "simple-small, epochs 4, lr 0.3": ("0 of 1", "–"),
     }
     make_run(folder, errors=(9.0, 8.0, 7.0, 4.0), method="dropout", seed=1)
-    assert seconds_left(standings(folder)) is None  # none is finished at a rate of 0.3
+    assert seconds_left(progress_of(folder)) is None  # none is finished at a rate of 0.3
 
 
 def test_a_run_whose_process_is_gone_is_called_stopped(folder):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     made = begin(folder, 1, {"pid": gone.pid, "host": socket.gethostname()}, seed=2)
-    (run,) = (run for run in standings(folder) if run.config == made)
+    (run,) = (run for run in progress_of(folder) if run.config == made)
     assert run.state == "stopped"
-    assert grid(standings(folder)).rows[0][4] == "seed 2: epoch 1 of 4, 9.00 %, stopped"
+    assert grid(progress_of(folder)).rows[0][4] == "seed 2: epoch 1 of 4, 9.00 %, stopped"
 
 
 def test_a_run_that_diverged_is_called_so_and_not_waited_for(folder, monkeypatch):
     make_diverged(folder, epochs=4, seed=2)
-    found = standings(folder)
+    found = progress_of(folder)
     assert found[4].state == "diverged"
     assert grid(found).rows[0][4] == "seed 2: begun, diverged"
     assert sentence(found) == "2 of 6 runs finished, 1 running, 1 diverged"
     for seed in (1, 2):
         make_run(folder, errors=(9.0, 8.0, 7.0, 4.0), seed=seed, method="dropout")
-    assert seconds_left(standings(folder)) == pytest.approx(0.4 * 0.5)
+    assert seconds_left(progress_of(folder)) == pytest.approx(0.4 * 0.5)
     make_run(folder, errors=(9.0, 8.0, 7.0, 4.0), seed=0, method="dropout")
 
     def sleep(seconds):
@@ -108,7 +109,7 @@ def test_it_changes_nothing_and_shows_runs_without_a_plan_too(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "0 of 1 runs finished, 1 running" in " ".join(shown.split())
     assert snapshot(tmp_path) == before
-    assert standings(tmp_path)[0].config == made
+    assert progress_of(tmp_path)[0].config == made
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):

@@ -13,10 +13,16 @@ from dropact.experiments.records import RunWriter
 ENVIRONMENT = {
     "command": "dropact compare",
     "git_revision": None,
+    "data_sha256": "0" * 64,
+    "data_note": "",
+    "python": "3",
     "packages": {"torch": "2"},
+    "system": "none",
     "processor": "an abacus",
-    "accelerator": None,
+    "cores": 1,
     "threads": 1,
+    "device": "cpu",
+    "accelerator": None,
 }
 
 
@@ -49,14 +55,14 @@ def make_run(folder, errors=(9.0, 3.0), environment=ENVIRONMENT, readings=(), **
                     "epoch": epoch,
                     "train_loss": 0.5,
                     "train_error": error / 2,
-                    "validation_error": error,
+                    "validation_error": error if made.train_on == "train" else None,
                     "test_error": error,
                 }
             )
         result = {
             "epochs": len(errors),
             "test_error": errors[-1],
-            "validation_error": errors[-1],
+            "validation_error": errors[-1] if made.train_on == "train" else None,
             "train_error": 0.25,
             **({"recalibrated_test_error": errors[-1] - 0.5 - made.seed / 4} if made.recalibrated else {}),
             "best_epoch": 1 + min(range(len(errors)), key=errors.__getitem__),

@@ -8,9 +8,9 @@ from makers import config, make_run
 
 from dropact.cli import main
 from dropact.experiments.errors import RecordError
-from dropact.experiments.files import write_text
+from dropact.experiments.files import parsed, read_text, write_text
 from dropact.experiments.lock import held
-from dropact.experiments.records import RunWriter, parse_object, read_run, read_text
+from dropact.experiments.records import RunWriter, read_run
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_pipe_is_no_record(tmp_path):
 
 def test_a_record_nested_deep_is_damaged(tmp_path):
     with pytest.raises(RecordError, match="damaged"):
-        parse_object("[" * 100_000 + "]" * 100_000, tmp_path)
+        parsed(dict, "[" * 100_000 + "]" * 100_000, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from dropact.cli import main
 from dropact.experiments.errors import RecordError
 from dropact.experiments.grid import diverged_runs, finished_runs, run_grid
 from dropact.experiments.packed import PACKED, STUDY, pack, packed_runs, runs_in, unpack
+from dropact.experiments.progress import FINISHED, progress_of
 from dropact.experiments.records import read_run
-from dropact.experiments.standing import FINISHED, standings
 from dropact.experiments.watch import Watcher
 
 QUICK = ["--methods", "baseline,drop-activation", "--seeds", "2", "--epochs", "1"]
@@ -53,7 +53,7 @@ def test_readers_see_the_same(tmp_path):
     pack(runs_in(folder), {}, tmp_path / "packed")
     assert finished_runs(tmp_path / "packed") == finished_runs(folder)
     assert diverged_runs(tmp_path / "packed") == diverged_runs(folder)
-    assert standings(tmp_path / "packed") == standings(folder)
+    assert progress_of(tmp_path / "packed") == progress_of(folder)
 
 
 def test_an_unfinished_run_is_left_where_it_is(tmp_path):
@@ -102,7 +102,9 @@ def test_a_study_of_another_version_is_refused(tmp_path):
     make_run(tmp_path / "a")
     pack(runs_in(tmp_path / "a"), {}, tmp_path / "packed")
     (tmp_path / "packed" / STUDY).write_text('{"format": "dropact study 2"}')
-    with pytest.raises(RecordError, match=r"study\.json: damaged, or of another version"):
+    with pytest.raises(
+        RecordError, match=r"study\.json: damaged, format: got .dropact study 2., accepted: dropact study 1"
+    ):
         packed_runs(tmp_path / "packed")
 
 
@@ -128,7 +130,7 @@ def test_the_command_packs_goes_on_verifies_and_unpacks(tmp_path, capsys):
     assert len(list((packed / "runs").iterdir())) == 2
     assert main(["pack", str(packed), str(packed)]) == 0
     assert len(packed_runs(packed)) == 6
-    assert {run.state for run in standings(packed)} == {FINISHED}
+    assert {run.state for run in progress_of(packed)} == {FINISHED}
     again = tmp_path / "again"
     assert main(["pack", "--unpack", str(packed), str(again)]) == 0
     assert json.loads((again / "comparison.json").read_text())["seeds"] == [0, 1, 2]

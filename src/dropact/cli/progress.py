@@ -13,7 +13,8 @@ from dropact.experiments.checkpoint import CheckpointWarning
 from dropact.experiments.config import RunConfig, schedule_mark
 from dropact.experiments.errors import UserError
 from dropact.experiments.launchers.ray import ClusterWarning
-from dropact.experiments.watch import Metrics, Watcher
+from dropact.experiments.records import Epoch, Result
+from dropact.experiments.watch import Watcher
 
 REFRESH = 0.1  # seconds; a step on small images takes two thousandths
 
@@ -93,7 +94,7 @@ class Bars(Watcher):
             self._run, total=config.epochs * images, description=self._name(config), unit="images", visible=True
         )
 
-    def resumed(self, config: RunConfig, metrics: Sequence[Metrics], seen: int) -> None:
+    def resumed(self, config: RunConfig, metrics: Sequence[Epoch], seen: int) -> None:
         self._start, self._seen = (time.monotonic(), seen), seen
         self._progress.update(self._run, completed=seen)
         self._say(f"{self._name(config)}: goes on from a checkpoint in epoch {len(metrics) + 1}")
@@ -105,7 +106,7 @@ class Bars(Watcher):
             self._shown = now
             self._progress.update(self._run, completed=seen, unit=self._rate)
 
-    def finished(self, config: RunConfig, result: dict[str, Any]) -> None:
+    def finished(self, config: RunConfig, result: Result) -> None:
         self._advance()
         if not self._console.is_terminal:
             beside = ", ".join(filter(None, (schedule_mark(config.setting), self._rate)))

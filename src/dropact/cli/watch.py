@@ -33,11 +33,11 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from dropact.experiments.standing import ENDED, standings
-    from dropact.report.standing import drawn
+    from dropact.experiments.progress import ENDED, progress_of
+    from dropact.report.progress import drawn
 
     console = Console()
-    found = standings(args.folder)
+    found = progress_of(args.folder)
     if args.once or not console.is_terminal:
         console.print(drawn(found))
         return
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
         with Live(drawn(found), console=console, auto_refresh=False) as live:
             while any(each.state not in ENDED for each in found):
                 time.sleep(args.every)
-                found = standings(args.folder)
+                found = progress_of(args.folder)
                 live.update(drawn(found), refresh=True)
     except KeyboardInterrupt:  # the watcher leaves; what it watched goes on
         return

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from dropact.experiments.augmentation import AUGMENTATIONS, Augmentation, Workers
-from dropact.experiments.config import RunConfig
+from dropact.experiments.config import MEMORY_FORMATS, RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.data.dataset import stratified_order
 from dropact.experiments.errors import ConfigError
-from dropact.experiments.hardware import MEMORY_FORMATS, usable_cores
+from dropact.experiments.hardware import usable_cores
 from dropact.experiments.methods import image_fields
 from dropact.experiments.ranks import ALONE, Ranks, sizes
 from dropact.experiments.seeds import derived_seed, stream

@@ -13,18 +13,19 @@ tensors and plain values and runs no code that a file may carry.
 import hashlib
 import io
 import json
-import pickle
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 
+from dropact.experiments.environment import Environment
 from dropact.experiments.errors import RecordError
-from dropact.experiments.files import write_atomically
+from dropact.experiments.files import parsed, write_atomically
+from dropact.experiments.schema import Count
 
 MAGIC = b"dropact checkpoint 1\n"
 KEPT = 2
@@ -36,20 +37,29 @@ class CheckpointWarning(UserWarning):
     """A checkpoint could not be used, or not without a reservation."""
 
 
+class Header(TypedDict):
+    """The JSON object in a checkpoint."""
+
+    step: Count
+    config: str
+    data: str
+    environment: NotRequired[Environment]
+
+
 @dataclass(frozen=True)
-class Found:
-    """The checkpoint to go on from."""
+class Checkpoint:
+    """The one to go on from."""
 
     path: Path
-    state: dict[str, Any]
-    environment: dict[str, Any]
+    header: Header
+    state: Any
 
 
 class _DamagedError(Exception):
     pass
 
 
-def _parsed(path: Path) -> tuple[dict[str, Any], bytes]:
+def _parsed(path: Path) -> tuple[Header, bytes]:
     """Header and body of an undamaged file."""
     try:
         content = path.read_bytes()
@@ -62,15 +72,15 @@ def _parsed(path: Path) -> tuple[dict[str, Any], bytes]:
         raise _DamagedError("its checksum is not that of its content")
     header, _, body = rest.partition(b"\n")
     try:
-        return json.loads(header), body
-    except ValueError:
-        raise _DamagedError("its header is not JSON") from None
+        return parsed(Header, header.decode(), "its header"), body
+    except ValueError as error:  # a RecordError too
+        raise _DamagedError(str(error)) from None
 
 
-def _state(body: bytes) -> dict[str, Any]:
+def _state(body: bytes) -> Any:
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # torch.load raises what it likes
         raise _DamagedError(f"holds something else than tensors and plain values ({type(error).__name__})") from None
 
 
@@ -85,6 +95,7 @@ class Checkpoints:
 
     Attributes:
         environment: what the run is trained with, kept in every checkpoint.
+        found: the one to go on from, as the directory was when we looked.
 
     Raises:
         RecordError: a checkpoint that is there belongs to another config or other data.
@@ -94,13 +105,15 @@ class Checkpoints:
         self._directory = directory
         self._identity = {"config": config, "data": data}
         self._every = every
-        self.environment: dict[str, Any] = {}
+        self.environment: Environment | None = None
         self._last = time.monotonic()
         self._damaged: list[Path] = []
-        self._found = self._find()
+        self.found = self._find()
 
-    def _find(self) -> Found | None:
+    def _find(self) -> Checkpoint | None:
         for path in reversed(checkpoints_in(self._directory)):
+            if path in self._damaged:
+                continue
             try:
                 header, body = _parsed(path)
                 for name, mine in self._identity.items():
@@ -109,28 +122,38 @@ class Checkpoints:
                             f"{path}: a checkpoint of another run ({name} {header.get(name)!r}, this one has "
                             f"{mine!r}); nothing was changed. Remove it to begin anew"
                         )
-                return Found(path, _state(body), header.get("environment", {}))
+                return Checkpoint(path, header, _state(body))
             except _DamagedError as error:
-                self._damaged.append(path)
-                warnings.warn(f"{path}: damaged, {error}; not used", CheckpointWarning, stacklevel=2)
+                self._refuse(path, str(error))
         if self._damaged:
-            warnings.warn(
-                f"{self._directory}: no checkpoint is left undamaged, the run begins anew",
-                CheckpointWarning,
-                stacklevel=2,
-            )
+            words = f"{self._directory}: no checkpoint is left undamaged, the run begins anew"
+            warnings.warn(words, CheckpointWarning, stacklevel=2)
         return None
+
+    def _refuse(self, path: Path, why: str) -> None:
+        self._damaged.append(path)
+        warnings.warn(f"{path}: damaged, {why}; not used", CheckpointWarning, stacklevel=2)
+
+    def restore(self, load: Callable[[Any], None], otherwise: Any) -> None:
+        """Has `load` called with the state of the last checkpoint that it takes, or with `otherwise` if it takes none.
+
+        What a checkpoint holds is known to those alone who go on from it; one that they cannot, as another version may
+        have written it, is no reason to lose the one before it.
+        """
+        while self.found is not None:
+            try:
+                load(self.found.state)
+                return
+            except Exception as error:  # torch raises what it likes
+                self._refuse(self.found.path, f"holds another state ({type(error).__name__}: {error})")
+                load(otherwise)
+                self.found = self._find()
 
     @property
     def last(self) -> str:
         """The one a stopped run goes on from, in words."""
         good = [path for path in checkpoints_in(self._directory) if path not in self._damaged]
         return str(good[-1]) if good else "none yet"
-
-    @property
-    def found(self) -> Found | None:
-        """The one to go on from, as the directory was when we looked."""
-        return self._found
 
     def due(self, *, epoch_ended: bool = False) -> bool:
         """Whether enough time has gone by since the last that another is worth its while."""
@@ -145,7 +168,9 @@ class Checkpoints:
         path = self._directory / f"step-{step:09d}{SUFFIX}"
         body = io.BytesIO()
         torch.save(dict(state), body)
-        header = {"step": step, **self._identity, "environment": self.environment}
+        header: dict[str, Any] = {"step": step, **self._identity}
+        if self.environment is not None:
+            header["environment"] = self.environment
         head, state_bytes = json.dumps(header).encode() + b"\n", body.getbuffer()  # large: not copied again
         digest = hashlib.sha256(head)
         digest.update(state_bytes)

@@ -11,18 +11,27 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypedDict, TypeVar
 
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, RecordError
-from dropact.experiments.files import PARTIAL, write_text
+from dropact.experiments.files import PARTIAL, parsed, read_text, write_text
 from dropact.experiments.lock import held
 from dropact.experiments.methods import METHODS, complete_options, parts_of, rank
 from dropact.experiments.packed import STUDY, read_study
-from dropact.experiments.records import RUNS, parse_object, read_text
+from dropact.experiments.records import RUNS
+from dropact.experiments.schema import Count, MismatchError, checked
 
 LOCK = ".lock"
 VERBS = {"comparison.json": "compare", "reproduction.json": "reproduce"}  # what claims a folder, and what extends it
+
+
+class ComparisonValues(TypedDict):
+    """comparison.json"""
+
+    setting: dict[str, Any]
+    methods: dict[str, dict[str, Any]]
+    seeds: list[Count]
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class Comparison:
     """
 
     file: ClassVar[str] = "comparison.json"
+    form: ClassVar[Any] = ComparisonValues
 
     setting: Mapping[str, Any]
     methods: Mapping[str, Mapping[str, float]]
@@ -72,16 +82,17 @@ class Comparison:
             for name, options in self.methods.items()
         ]
 
-    def to_values(self) -> dict[str, Any]:
+    def to_values(self) -> ComparisonValues:
         """Its JSON form."""
-        return {"setting": dict(self.setting), "methods": dict(self.methods), "seeds": list(self.seeds)}
+        methods = {name: dict(options) for name, options in self.methods.items()}
+        return {"setting": dict(self.setting), "methods": methods, "seeds": list(self.seeds)}
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> "Comparison":
+    def from_values(cls, values: ComparisonValues) -> "Comparison":
         """The comparison of parsed JSON.
 
         Raises:
-            ConfigError, KeyError, TypeError, ValueError, AttributeError: it is not one.
+            ConfigError: it cannot be trained.
         """
         return cls.of(values["setting"], values["methods"], values["seeds"])
 
@@ -110,11 +121,12 @@ class Claim(Protocol):
     """What a folder of runs belongs to: kept there in a file, and extended by more of its kind."""
 
     file: ClassVar[str]
+    form: ClassVar[Any]
 
-    def to_values(self) -> dict[str, Any]: ...
+    def to_values(self) -> Any: ...
 
     @classmethod
-    def from_values(cls: type["C"], values: Mapping[str, Any]) -> "C": ...
+    def from_values(cls: type["C"], values: Any) -> "C": ...
 
     def joined(self: "C", held: "C", folder: Path) -> "C": ...
 
@@ -130,18 +142,14 @@ def read_claim(kind: type[C], folder: Path) -> C | None:
     Raises:
         RecordError: its file is damaged.
     """
-    path = folder / kind.file
-    if path.exists():
-        values: Any = parse_object(read_text(path), path)
-    else:
-        path = folder / STUDY
-        values = read_study(folder).get(kind.file.removesuffix(".json"))
-    if values is None:
-        return None
+    path, stem = folder / kind.file, kind.file.removesuffix(".json")
     try:
-        return kind.from_values(values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # a ConfigError too
-        raise RecordError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+        if path.exists():
+            return kind.from_values(parsed(kind.form, read_text(path), path))
+        path, study = folder / STUDY, read_study(folder)
+        return kind.from_values(checked(kind.form, study[stem], stem)) if stem in study else None
+    except (ConfigError, MismatchError) as error:
+        raise RecordError(f"{path}: damaged, {error}") from None
 
 
 def check_folder(folder: Path) -> None:

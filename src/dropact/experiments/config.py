@@ -2,24 +2,28 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, get_type_hints
+
+import torch
 
 from dropact.experiments.augmentation import AUGMENTATIONS
 from dropact.experiments.data import DATASETS
 from dropact.experiments.errors import ConfigError
-from dropact.experiments.methods import complete_options, parts_of
+from dropact.experiments.methods import METHODS, complete_options, parts_of
 from dropact.experiments.models import check_network
+from dropact.experiments.schema import Accepts, Count, MismatchError, NonNegative, Positive, accepted, checked, one_of
 
 SCHEDULES = ("constant", "one-cycle", "step")
 TRAINING_PARTS = ("train", "train+validation")
 PRECISIONS = ("float32", "bfloat16")
-MEMORY_FORMATS = ("contiguous", "channels_last")
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 CUDA_GRAPHS = "reduce-overhead"  # torch.compile's name for them
 LR_FACTOR = 0.1
 NORMALISATIONS = ("standardise", "scale")
+_COMPILED = Accepts(f'true or false, or "{CUDA_GRAPHS}" for CUDA graphs', (False, True, CUDA_GRAPHS).__contains__)
+Share = Annotated[float, Accepts("a number from 0 to below 1", lambda value: 0 <= value < 1)]
 # Not written where they say nothing, so that the key of a usual run is short of them.
 _UNUSUAL: Mapping[str, Any] = {
     "train_images": None,
@@ -94,49 +98,47 @@ class RunConfig:
         ConfigError: names the field, what it got and what is accepted.
     """
 
-    dataset: str
-    network: str
-    method: str = "baseline"
-    options: Mapping[str, float] = field(default_factory=dict, hash=False)
-    seed: int = 0
-    epochs: int = 30
-    batch_size: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    dataset: Annotated[str, one_of(DATASETS)]
+    network: Annotated[str, Accepts("the name of a network")]
+    method: Annotated[str, Accepts(f"{', '.join(METHODS)}, or several joined by '+'")] = "baseline"
+    options: Annotated[Mapping[str, Any], Accepts("an object of numbers")] = field(default_factory=dict, hash=False)
+    seed: Count = 0
+    epochs: Positive = 30
+    batch_size: Positive = 128
+    lr: Annotated[float, Accepts("a finite number above 0", lambda value: value > 0)] = 0.1
+    momentum: Share = 0.9
+    weight_decay: NonNegative = 5e-4
     nesterov: bool = False
-    schedule: str = "one-cycle"
-    milestones: tuple[int, ...] = ()
-    lr_factor: float = LR_FACTOR
-    train_on: str = "train"
-    augmentation: str = "none"
-    label_smoothing: float = 0.0
-    clip_norm: float = 0.0
-    ema_decay: float = 0.0
-    precision: str = "float32"
-    memory_format: str = "contiguous"
-    compiled: bool | str = False
-    normalisation: str = "standardise"
-    dropout: float = 0.0
-    full_epochs: int | None = None
-    microbatches: int = 1
+    schedule: Annotated[str, one_of(SCHEDULES)] = "one-cycle"
+    milestones: Annotated[tuple[Positive, ...], Accepts("a list of whole numbers of at least 1")] = ()
+    lr_factor: Annotated[float, Accepts("a number between 0 and 1", lambda value: 0 < value < 1)] = LR_FACTOR
+    train_on: Annotated[str, one_of(TRAINING_PARTS)] = "train"
+    augmentation: Annotated[str, one_of(AUGMENTATIONS)] = "none"
+    label_smoothing: Share = 0.0
+    clip_norm: NonNegative = 0.0
+    ema_decay: Share = 0.0
+    precision: Annotated[str, one_of(PRECISIONS)] = "float32"
+    memory_format: Annotated[str, one_of(MEMORY_FORMATS)] = "contiguous"
+    compiled: Annotated[bool | str, _COMPILED] = False
+    normalisation: Annotated[str, one_of(NORMALISATIONS)] = "standardise"
+    dropout: Share = 0.0
+    full_epochs: Positive | None = None
+    microbatches: Positive = 1
     shared_masks: bool = False
     sync_batchnorm: bool = False
-    recorded: tuple[str, ...] = ()
+    recorded: Annotated[tuple[str, ...], Accepts("a list of names of modules", all)] = ()
     fused: bool = False
     recalibrated: bool = False
-    train_images: int | None = None
-    evaluate_every: int = 1
+    train_images: Positive | None = None
+    evaluate_every: Positive = 1
 
     def __post_init__(self) -> None:
-        for name, (convert, accepted) in _FIELDS.items():
-            value = getattr(self, name)
-            try:
-                object.__setattr__(self, name, convert(value))
-            except ConfigError:
-                raise
-            except (TypeError, ValueError):
-                raise ConfigError(f"{name}: got {value!r}, accepted: {accepted}") from None
+        try:
+            for name, kind in _KINDS.items():
+                object.__setattr__(self, name, checked(kind, getattr(self, name), name))
+        except MismatchError as error:
+            raise ConfigError(str(error)) from None
+        object.__setattr__(self, "method", "+".join(parts_of(self.method)))
         check_network(self.network, self.dropout)
         object.__setattr__(self, "options", complete_options(self.method, self.options, self.dataset))
         if self.nesterov and self.momentum == 0:
@@ -200,17 +202,16 @@ class RunConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
         """The config of parsed JSON; fields left out take their defaults."""
-        names = [field.name for field in fields(cls)]
         if not isinstance(values, Mapping):
             raise ConfigError(
-                f"config: got {type(values).__name__}, accepted: an object with fields {', '.join(names)}"
+                f"config: got {type(values).__name__}, accepted: an object with fields {', '.join(_KINDS)}"
             )
         for name in values:
-            if name not in names:
-                raise ConfigError(f"{name}: unknown field, accepted: {', '.join(names)}")
+            if name not in _KINDS:
+                raise ConfigError(f"{name}: unknown field, accepted: {', '.join(_KINDS)}")
         for name in ("dataset", "network"):
             if name not in values:
-                raise ConfigError(f"{name}: missing, accepted: {_FIELDS[name][1]}")
+                raise ConfigError(f"{name}: missing, accepted: {accepted(_KINDS[name])}")
         return cls(**values)
 
 
@@ -231,108 +232,4 @@ def schedule_mark(setting: Mapping[str, Any]) -> str:
     return "" if full is None else f"{'shortened' if epochs < full else 'lengthened'}: {epochs} of {full} epochs"
 
 
-def _choice(names: tuple[str, ...]) -> tuple[Callable[[Any], str], str]:
-    def convert(value: Any) -> str:
-        if value not in names:
-            raise ValueError
-        return value
-
-    return convert, ", ".join(names)
-
-
-def _whole(least: int) -> tuple[Callable[[Any], int], str]:
-    def convert(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError
-        return value
-
-    return convert, f"a whole number of at least {least}"
-
-
-_optional_whole: tuple[Callable[[Any], int | None], str] = (
-    lambda value: None if value is None else _whole(1)[0](value),
-    "null, or a whole number above 0",
-)
-
-
-def _number(accepts: Callable[[float], bool], accepted: str) -> tuple[Callable[[Any], float], str]:
-    def convert(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError
-        if not (math.isfinite(value) and accepts(value)):
-            raise ValueError
-        return float(value)
-
-    return convert, accepted
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-def _compiled(value: Any) -> bool | str:
-    return value if value == CUDA_GRAPHS and isinstance(value, str) else _boolean(value)
-
-
-def _network(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    check_network(value)
-    return value
-
-
-def _options(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise TypeError
-    return dict(value)
-
-
-def _modules(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
-        raise TypeError
-    return tuple(value)
-
-
-def _milestones(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple):
-        raise TypeError
-    return tuple(_whole(1)[0](milestone) for milestone in value)
-
-
-_FIELDS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
-    "dataset": _choice(DATASETS),
-    "network": (_network, "the name of a network"),
-    "method": (lambda value: "+".join(parts_of(value)), "a method"),
-    "options": (_options, "an object of numbers"),
-    "seed": _whole(0),
-    "epochs": _whole(1),
-    "batch_size": _whole(1),
-    "lr": _number(lambda v: v > 0, "a finite number above 0"),
-    "momentum": _number(lambda v: 0 <= v < 1, "a number from 0 to below 1"),
-    "weight_decay": _number(lambda v: v >= 0, "a finite number of at least 0"),
-    "nesterov": (_boolean, "true or false"),
-    "schedule": _choice(SCHEDULES),
-    "milestones": (_milestones, "a list of whole numbers of at least 1"),
-    "lr_factor": _number(lambda v: 0 < v < 1, "a number between 0 and 1"),
-    "train_on": _choice(TRAINING_PARTS),
-    "augmentation": _choice(tuple(AUGMENTATIONS)),
-    "label_smoothing": _number(lambda v: 0 <= v < 1, "a number from 0 to below 1"),
-    "clip_norm": _number(lambda v: v >= 0, "a finite number of at least 0"),
-    "ema_decay": _number(lambda v: 0 <= v < 1, "a number from 0 to below 1"),
-    "precision": _choice(PRECISIONS),
-    "memory_format": _choice(MEMORY_FORMATS),
-    "compiled": (_compiled, f'true or false, or "{CUDA_GRAPHS}" for CUDA graphs'),
-    "normalisation": _choice(NORMALISATIONS),
-    "dropout": _number(lambda v: 0 <= v < 1, "a number from 0 to below 1"),
-    "full_epochs": _optional_whole,
-    "microbatches": _whole(1),
-    "shared_masks": (_boolean, "true or false"),
-    "sync_batchnorm": (_boolean, "true or false"),
-    "recorded": (_modules, "a list of names of modules"),
-    "fused": (_boolean, "true or false"),
-    "recalibrated": (_boolean, "true or false"),
-    "train_images": _optional_whole,
-    "evaluate_every": _whole(1),
-}
+_KINDS = get_type_hints(RunConfig, include_extras=True)

@@ -1,5 +1,6 @@
 """The one training loop."""
 
+import copy
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -12,8 +13,9 @@ from dropact.experiments.errors import DivergedError
 from dropact.experiments.evaluation import error_percent
 from dropact.experiments.hardware import autocast, checked_device, repeatable
 from dropact.experiments.ranks import ALONE, Ranks
+from dropact.experiments.records import Epoch, Recalibrated, Result, Shift, last_and_best
 from dropact.experiments.trainer import Trainer
-from dropact.experiments.watch import Metrics, Watcher
+from dropact.experiments.watch import Watcher
 
 SILENT = Watcher()
 
@@ -26,11 +28,11 @@ class Outcome:
     `readings` are those of `config.recorded`: `step` from 0, `site`, and `variance_shift` (None where there is none).
     """
 
-    metrics: list[Metrics]
-    result: Metrics
+    metrics: list[Epoch]
+    result: Result
     state: dict[str, Tensor]
     seconds: list[float]
-    readings: list[Metrics] = field(default_factory=list)
+    readings: list[Shift] = field(default_factory=list)
     end_seconds: float = 0.0
 
 
@@ -83,9 +85,12 @@ def train(
             return error_percent(trainer.evaluated, part, trainer.batches.normalise, autocast(config, where), ranks)
 
         watcher.started(config, len(trainer.batches.part))
+        if checkpoints and checkpoints.found:
+            checkpoints.restore(trainer.load, copy.deepcopy(trainer.state()))
         state = ranks.broadcast(checkpoints.found.state if checkpoints and checkpoints.found else None)
         if state is not None:
-            trainer.load(state)
+            if ranks.rank:
+                trainer.load(state)
             watcher.resumed(config, trainer.metrics, trainer.seen)
 
         def after_step() -> None:
@@ -116,7 +121,7 @@ def train(
                     watcher.network(config, len(trainer.metrics), trainer.evaluated)
                     if checkpoints and checkpoints.due(epoch_ended=True):
                         checkpoints.save(trainer.steps, trainer.state())
-                recalibrated = {}
+                recalibrated: Recalibrated = {}
                 if config.recalibrated:
                     with trainer.recalibrated():
                         recalibrated["recalibrated_test_error"] = error(test)
@@ -125,16 +130,15 @@ def train(
                 sentence = f"{stopped}; the last good checkpoint: {checkpoints.last}"
                 raise DivergedError(sentence, stopped.step, stopped.epoch) from stopped
             raise
-        evaluated = [record for record in trainer.metrics if record["test_error"] is not None]
-        best = min(evaluated, key=lambda record: record["test_error"])
-        result = {
+        last, best_epoch, best = last_and_best(trainer.metrics)
+        result: Result = {
             "epochs": config.epochs,
-            "test_error": trainer.metrics[-1]["test_error"],
+            "test_error": last,
             "validation_error": trainer.metrics[-1]["validation_error"],
             "train_error": error(trainer.batches.part),
             **recalibrated,
-            "best_epoch": best["epoch"],
-            "best_test_error": best["test_error"],
+            "best_epoch": best_epoch,
+            "best_test_error": best,
         }
     state = trainer.evaluated.state_dict()
     return Outcome(trainer.metrics, result, state, trainer.seconds, trainer.readings, trainer.elapsed)

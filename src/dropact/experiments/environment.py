@@ -8,15 +8,53 @@ import platform
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, NotRequired, TypedDict
 
 import torch
 
 from dropact.experiments.data import Dataset
+from dropact.experiments.hardware import DEVICES
 from dropact.experiments.ranks import ALONE, Ranks
+from dropact.experiments.schema import Accepts, Positive, one_of
 
 SOURCES = (".py", ".c", ".h")
 PACKAGES = ("dropact", "torch", "numpy", "scikit-learn", "torchvision", "scipy", "matplotlib")
+
+
+class Machine(TypedDict):
+    """Versions and hardware, the same in every record; a package that is not there has the version null."""
+
+    python: str
+    packages: Annotated[
+        dict[str, str | None], Accepts("versions by package, torch among them", lambda versions: "torch" in versions)
+    ]
+    system: str
+    processor: str
+    cores: int | None
+    threads: Positive
+
+
+class Origin(Machine):
+    """That, and what was run on it."""
+
+    command: str
+    git_revision: str | None
+    device: Annotated[str, one_of(DEVICES)]
+
+
+class TrainedWith(Origin):
+    """That, and the data."""
+
+    data_sha256: str
+    data_note: str
+    accelerator: str | None
+    ranks: NotRequired[Positive]
+
+
+class Environment(TrainedWith):
+    """environment.json: of the process that finished the run, and of those before it where they differ."""
+
+    before: NotRequired[list[TrainedWith]]
 
 
 def _version(package: str) -> str | None:
@@ -69,9 +107,9 @@ def _digest(package: Path) -> str:
     return found.hexdigest()[:12]
 
 
-def describe(data: Dataset, command: str, device: str, ranks: Ranks = ALONE) -> dict[str, Any]:
+def describe(data: Dataset, command: str, device: str, ranks: Ranks = ALONE) -> Environment:
     """Versions, hardware, git revision, checksum of the data, and the command; no host name and no user name."""
-    return {
+    found: Environment = {
         "command": command,
         "git_revision": git_revision(),
         "data_sha256": data.sha256,
@@ -79,12 +117,14 @@ def describe(data: Dataset, command: str, device: str, ranks: Ranks = ALONE) -> 
         **machine(PACKAGES),
         "device": device,
         "accelerator": torch.cuda.get_device_name() if device == "cuda" else None,
-        **({"ranks": ranks.count} if ranks.count > 1 else {}),
     }
+    if ranks.count > 1:
+        found["ranks"] = ranks.count
+    return found
 
 
-def machine(packages: Iterable[str]) -> dict[str, Any]:
-    """Versions and hardware, the same in every record; a package that is not there has the version null."""
+def machine(packages: Iterable[str]) -> Machine:
+    """This one, with the versions of these packages."""
     return {
         "python": platform.python_version(),
         "packages": {package: _version(package) for package in packages},

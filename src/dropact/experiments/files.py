@@ -1,16 +1,60 @@
-"""Files that appear complete or not at all."""
+"""Files of records: read with suspicion, and written so that they appear complete or not at all."""
 
 import errno
+import json
 import os
 import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from dropact.experiments.errors import RecordError
+from dropact.experiments.schema import MismatchError, checked
 
 PARTIAL = ".part"  # how the name of a file ends while it is written
+
+T = TypeVar("T")
+
+
+def read_text(path: Path, missing: str = "missing") -> str:
+    """A file of a record; an error says `missing` of one that is not there.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise RecordError(f"{path}: damaged, not an ordinary file")  # a pipe would be waited for
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecordError(f"{path}: {missing}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: damaged, cannot be read ({type(error).__name__})") from None
+
+
+def parsed(kind: type[T], text: str, path: Path | str, line: int | None = None) -> T:
+    """The JSON object in `text`, all of whose fields are what `kind`, a `TypedDict`, says.
+
+    Raises:
+        RecordError: one line naming `path`, and the field, what it got and what is accepted.
+    """
+    where = f"{path}: damaged" if line is None else f"{path} line {line}: damaged"
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half of a character could not be written anywhere
+    except RecursionError:
+        raise RecordError(f"{where}, JSON nested too deep") from None
+    except ValueError as error:
+        raise RecordError(f"{where}, not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise RecordError(f"{where}, not a JSON object")
+    try:
+        found: T = checked(kind, value, "")
+    except MismatchError as error:
+        raise RecordError(f"{where}, {error}") from None
+    return found
 
 
 def open_unfollowed(path: Path, flags: int) -> int:

@@ -1,7 +1,7 @@
 """A list of configs, run one after the other; finished ones are skipped, unfinished ones go on."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from dropact.experiments.checkpoint import Checkpoints, CheckpointWarning, check
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.engine import train
-from dropact.experiments.environment import describe
+from dropact.experiments.environment import Environment, describe
 from dropact.experiments.errors import ConfigError, DivergedError, TrainingError, UserError
 from dropact.experiments.lock import HeldError, held
 from dropact.experiments.packed import runs_in
@@ -22,6 +22,7 @@ from dropact.experiments.records import (
     RESULT,
     RUNS,
     Diverged,
+    Epoch,
     Run,
     RunWriter,
     has_diverged,
@@ -29,7 +30,7 @@ from dropact.experiments.records import (
     read_diverged,
     read_run,
 )
-from dropact.experiments.watch import Metrics, Watcher, Watchers
+from dropact.experiments.watch import Watcher, Watchers
 
 
 def finished_runs(folder: Path) -> list[Run]:
@@ -80,30 +81,30 @@ class _Recorder(Watcher):
     def __init__(self, writer: RunWriter) -> None:
         self._writer = writer
 
-    def resumed(self, config: RunConfig, metrics: Sequence[Metrics], seen: int) -> None:
+    def resumed(self, config: RunConfig, metrics: Sequence[Epoch], seen: int) -> None:
         for record in metrics:
             self._writer.epoch(record)
 
-    def epoch(self, config: RunConfig, metrics: Metrics) -> None:
+    def epoch(self, config: RunConfig, metrics: Epoch) -> None:
         self._writer.epoch(metrics)
 
 
-def _with_history(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+def _with_history(now: Environment, before: Environment | None) -> Environment:
     """`now`, and under "before" what the run was made with until here, where that was something else."""
     if before is None:
-        return dict(now)
-    earlier = [dict(environment) for environment in before.get("before", [])]
-    last = {name: value for name, value in before.items() if name != "before"}
+        return now
+    earlier = before.get("before", [])
+    last: Any = {name: value for name, value in before.items() if name != "before"}
     differing = sorted(name for name in {*now, *last} if name != "command" and now.get(name) != last.get(name))
     if differing:
-        earlier.append(last)
+        earlier = [*earlier, last]
         warnings.warn(
             f"the run goes on in another environment (it differs in {', '.join(differing)}): "
             "its bits need not be those of a run never stopped",
             CheckpointWarning,
             stacklevel=2,
         )
-    return {**now, "before": earlier} if earlier else dict(now)
+    return {**now, "before": earlier} if earlier else now
 
 
 def run_grid(
@@ -182,7 +183,7 @@ def train_run(
     folder: Path,
     data: Dataset,
     watcher: Watcher,
-    environment: Mapping[str, Any],
+    environment: Environment,
     device: str,
     checkpoint_seconds: float,
     ranks: Ranks = ALONE,
@@ -234,14 +235,14 @@ def _train(
     directory: Path,
     data: Dataset,
     watcher: Watcher,
-    environment: Mapping[str, Any],
+    environment: Environment,
     device: str,
     checkpoint_seconds: float,
     ranks: Ranks,
 ) -> None:
     checkpoints = Checkpoints(directory, config.key, data.sha256, checkpoint_seconds)
     found = checkpoints.found
-    checkpoints.environment = _with_history(environment, found.environment if found else None)
+    checkpoints.environment = _with_history(environment, found.header.get("environment") if found else None)
     with RunWriter(directory, config, checkpoints.environment) as writer:
         everyone = Watchers(_Recorder(writer), watcher)
         try:

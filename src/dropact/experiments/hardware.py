@@ -16,7 +16,6 @@ from dropact.experiments.ranks import ALONE, Ranks, sizes
 
 DEVICES = ("cpu", "cuda")
 _MALLOPT = {-3: 2**30, -1: 2**31 - 1, -2: 2**26}  # glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
-MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def checked_device(device: str) -> torch.device:

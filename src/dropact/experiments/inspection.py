@@ -12,8 +12,9 @@ from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset, load_dataset
 from dropact.experiments.errors import ConfigError, RecordError
 from dropact.experiments.evaluation import error_percent
+from dropact.experiments.files import read_text
 from dropact.experiments.methods import METHODS, label, parts_of
-from dropact.experiments.records import CONFIG, WEIGHTS, parse_object
+from dropact.experiments.records import CONFIG, WEIGHTS, parsed_config
 from dropact.experiments.trainer import initial_network
 
 BATCH = 250
@@ -42,15 +43,9 @@ def run_config(path: Path) -> RunConfig:
         RecordError: there is none, or it is damaged.
     """
     directory = path if path.is_dir() else path.parent
-    config = directory / CONFIG
-    try:
-        return RunConfig.from_dict(parse_object(config.read_text(encoding="utf-8"), config))
-    except OSError:
-        raise RecordError(f"{path}: no {CONFIG} there, accepted: the directory of a run, its {WEIGHTS}") from None
-    except UnicodeDecodeError:
-        raise RecordError(f"{config}: damaged, not text") from None
-    except ConfigError as error:
-        raise RecordError(f"{config}: damaged ({error})") from None
+    if not (directory / CONFIG).exists():
+        raise RecordError(f"{path}: no {CONFIG} there, accepted: the directory of a run, its {WEIGHTS}")
+    return parsed_config(read_text(directory / CONFIG), directory / CONFIG)
 
 
 def trained(path: Path, root: Path | None = None) -> Target:

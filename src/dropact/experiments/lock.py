@@ -8,9 +8,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 from dropact.experiments.errors import RecordError
-from dropact.experiments.files import open_unfollowed
+from dropact.experiments.files import open_unfollowed, parsed
+from dropact.experiments.schema import Positive
+
+
+class Holder(TypedDict):
+    """A lock: the process that holds it, or the last that did."""
+
+    pid: Positive
+    host: str
+
 
 FAR = 1 << 30  # on Windows a locked byte cannot be read; one far behind the text locks nothing that is there
 
@@ -39,9 +49,9 @@ else:
 def _holder(handle: int) -> str:
     try:
         os.lseek(handle, 0, os.SEEK_SET)
-        values = json.loads(os.read(handle, 4096))
-        return f"process {values['pid']} on {values['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        values = parsed(Holder, os.read(handle, 4096).decode(), "lock")
+        return f"process {values['pid']} on {values['host']!r}"
+    except (OSError, ValueError):  # a RecordError too
         return "another process"  # it has not yet written who it is
 
 

@@ -10,10 +10,10 @@ that are added lie in `runs/` beside it, and are packed together with it.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from dropact.experiments.errors import RecordError
-from dropact.experiments.files import write_text
+from dropact.experiments.files import parsed, read_text, write_text
 from dropact.experiments.records import (
     CONFIG,
     DIVERGED,
@@ -24,13 +24,37 @@ from dropact.experiments.records import (
     RUNS,
     TIMING,
     RunFiles,
-    parse_object,
     read_diverged,
     read_run,
-    read_text,
 )
+from dropact.experiments.schema import Accepts, Count
 
-STUDY, PACKED, FORMAT = "study.json", "runs.jsonl", "dropact study 1"
+STUDY, PACKED = "study.json", "runs.jsonl"
+Stored = dict[str, Any]  # an object, columns by name, or {"text": what was written in another way}
+
+
+class PackedRun(TypedDict):
+    """A line of runs.jsonl: the files of one run."""
+
+    key: Annotated[str, Accepts("the name of a directory", lambda key: Path(key).name == key)]
+    environment: Count
+    config: Stored
+    metrics: Stored
+    readings: NotRequired[Stored]
+    timing: NotRequired[Stored]
+    result: NotRequired[Stored]
+    diverged: NotRequired[Stored]
+
+
+class PackedStudy(TypedDict):
+    """study.json"""
+
+    format: Literal["dropact study 1"]
+    environments: list[Stored]
+    comparison: NotRequired[Stored]
+    reproduction: NotRequired[Stored]
+
+
 _DOCUMENTS = {"config": CONFIG, "timing": TIMING, "result": RESULT, "diverged": DIVERGED}
 _TABLES = {"metrics": METRICS, "readings": READINGS}
 
@@ -61,7 +85,7 @@ def _kept(text: str, read: Callable[[str], Any], write: Callable[[Any], str]) ->
 
 
 def _text(value: Any, write: Callable[[Any], str]) -> str:
-    return value["text"] if isinstance(value, dict) and value.keys() == {"text"} else write(value)
+    return str(value["text"]) if value.keys() == {"text"} else write(value)
 
 
 def packed_runs(folder: Path) -> dict[str, RunFiles]:
@@ -71,35 +95,33 @@ def packed_runs(folder: Path) -> dict[str, RunFiles]:
         RecordError: one of its files is damaged.
     """
     path = folder / PACKED
-    if not path.is_file():
+    if not path.exists():
         return {}
-    environments = read_study(folder)["environments"]
+    environments = read_study(folder).get("environments", [])
     found = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
-        values = parse_object(line, path, f" line {number}")
+        values: dict[str, Any] = {**parsed(PackedRun, line, path, number)}
+        if values["environment"] >= len(environments):
+            of = f"{values['environment']} of {len(environments)} in {STUDY}"
+            raise RecordError(f"{path} line {number}: damaged, environment {of}")
         try:
             texts = {name: _text(values[field], _document) for field, name in _DOCUMENTS.items() if field in values}
             texts |= {name: _text(values[field], _lines) for field, name in _TABLES.items() if field in values}
-            texts[ENVIRONMENT] = _text(environments[values["environment"]], _document)
-            found[values["key"]] = RunFiles(path, values["key"], texts)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise RecordError(f"{path} line {number}: damaged ({type(error).__name__}: {error})") from None
+        except (TypeError, ValueError):
+            raise RecordError(f"{path} line {number}: damaged, its columns are not of one length") from None
+        texts[ENVIRONMENT] = _text(environments[values["environment"]], _document)
+        found[values["key"]] = RunFiles(path, values["key"], texts)
     return found
 
 
-def read_study(folder: Path) -> dict[str, Any]:
+def read_study(folder: Path) -> Mapping[str, Any]:
     """What stands beside the packed runs of a folder; nothing where it holds none.
 
     Raises:
         RecordError: the file is damaged.
     """
     path = folder / STUDY
-    if not path.is_file():
-        return {}
-    study = parse_object(read_text(path), path)
-    if study.get("format") != FORMAT or not isinstance(study.get("environments"), list):
-        raise RecordError(f"{path}: damaged, or of another version; accepted: format {FORMAT!r} with environments")
-    return study
+    return parsed(PackedStudy, read_text(path), path) if path.exists() else {}
 
 
 def runs_in(folder: Path) -> list[RunFiles]:
@@ -152,7 +174,7 @@ def pack(runs: Iterable[RunFiles], claim: Mapping[str, Any], folder: Path) -> in
         lines.append(json.dumps(values, separators=(",", ":")) + "\n")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / STUDY, _document({"format": FORMAT, **claim, "environments": environments}))
+        write_text(folder / STUDY, _document({"format": "dropact study 1", **claim, "environments": environments}))
         write_text(folder / PACKED, "".join(lines))
     except OSError as error:
         raise RecordError(f"{folder}: cannot be written ({error.strerror})") from None

@@ -24,21 +24,82 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
 
 from dropact.experiments.config import RunConfig, key_of
+from dropact.experiments.environment import Environment
 from dropact.experiments.errors import ConfigError, DivergedError, RecordError
-from dropact.experiments.files import PARTIAL, open_unfollowed, write_atomically, write_text
+from dropact.experiments.files import PARTIAL, open_unfollowed, parsed, read_text, write_atomically, write_text
+from dropact.experiments.schema import Count, Percent, Positive, Seconds
 
 RUNS = "runs"  # the folder of such directories
 CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
 READINGS = "readings.jsonl"
 TIMING, WEIGHTS, RESULT, LOCK = "timing.json", "weights.pt", "result.json", "lock"
 DIVERGED = "diverged.json"
-PERCENTS = ("test_error", "train_error", "best_test_error")
+
+T = TypeVar("T")
+
+
+class Epoch(TypedDict):
+    """A line of metrics.jsonl."""
+
+    epoch: Positive
+    train_loss: float
+    train_error: Percent
+    validation_error: Percent | None
+    test_error: Percent | None
+
+
+class Shift(TypedDict):
+    """A line of readings.jsonl."""
+
+    step: Count
+    site: str
+    variance_shift: float | None
+
+
+class Timing(TypedDict):
+    """timing.json"""
+
+    total_seconds: Seconds
+    epoch_seconds: list[Seconds]
+    end_seconds: NotRequired[Seconds]
+
+
+class Recalibrated(TypedDict, total=False):
+    """What a run that asks for it comes to with BatchNorm's statistics recomputed."""
+
+    recalibrated_test_error: Percent
+
+
+class Result(Recalibrated):
+    """What a run comes to: errors in percent."""
+
+    epochs: Positive
+    test_error: Percent
+    validation_error: Percent | None
+    train_error: Percent
+    best_epoch: Positive
+    best_test_error: Percent
+
+
+class SealedResult(Result):
+    """The same in result.json, with the checksums of the files beside it."""
+
+    metrics_sha256: str
+    readings_sha256: NotRequired[str]
+
+
+class Divergence(TypedDict):
+    """diverged.json"""
+
+    step: Count
+    epoch: Positive
+    error: str
 
 
 @dataclass(frozen=True)
@@ -46,10 +107,10 @@ class Run:
     """A finished run, read and checked."""
 
     config: RunConfig
-    environment: dict[str, Any]
-    metrics: list[dict[str, Any]]
-    result: dict[str, Any]
-    readings: Sequence[dict[str, Any]] = ()
+    environment: Environment
+    metrics: list[Epoch]
+    result: SealedResult
+    readings: Sequence[Shift] = ()
 
 
 @dataclass(frozen=True)
@@ -91,70 +152,63 @@ def is_finished(directory: Path) -> bool:
     return (directory / RESULT).exists()
 
 
-def read_text(path: Path, missing: str = "missing") -> str:
-    """A file of a record; an error says `missing` of one that is not there.
-
-    Raises:
-        RecordError: it cannot be read.
-    """
-    if path.exists() and not path.is_file():
-        raise RecordError(f"{path}: damaged, not an ordinary file")  # a pipe would be waited for
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecordError(f"{path}: {missing}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: damaged, cannot be read ({type(error).__name__})") from None
+def _lines(kind: type[T], text: str, path: Path) -> list[T]:
+    return [parsed(kind, line, path, i) for i, line in enumerate(text.splitlines(), start=1)]
 
 
-def parse_object(text: str, path: Path, where: str = "") -> dict[str, Any]:
-    """The JSON object in `text`, or a RecordError naming `path`."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise RecordError(f"{path}{where}: damaged, not JSON ({error})") from None
-    except RecursionError:
-        raise RecordError(f"{path}{where}: damaged, JSON nested too deep") from None
-    if not isinstance(value, dict):
-        raise RecordError(f"{path}{where}: damaged, not a JSON object")
-    return value
-
-
-def is_percent(value: object) -> bool:
-    """Whether it is a number from 0 to 100."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
-
-
-def _checked_metrics(text: str, path: Path, config: RunConfig) -> list[dict[str, Any]]:
-    metrics = [parse_object(line, path, f" line {i}") for i, line in enumerate(text.splitlines(), start=1)]
-    if [record.get("epoch") for record in metrics] != list(range(1, config.epochs + 1)):
+def _metrics(text: str, path: Path, config: RunConfig) -> list[Epoch]:
+    metrics = _lines(Epoch, text, path)
+    if len(metrics) != config.epochs or any(record["epoch"] != i for i, record in enumerate(metrics, start=1)):
         raise RecordError(f"{path}: damaged, not one line for each epoch from 1 to {config.epochs}")
-    for i, record in enumerate(metrics, start=1):
-        test = record.get("test_error")
-        if not (is_percent(record.get("train_error")) and (is_percent(test) if config.evaluates(i) else test is None)):
-            raise RecordError(f"{path} line {i}: damaged, an error is not a number from 0 to 100")
+    for record in metrics:
+        expected = {"test_error": config.evaluates(record["epoch"])}
+        expected["validation_error"] = expected["test_error"] and config.train_on == "train"
+        for name, there in expected.items():
+            if (record.get(name) is not None) != there:
+                kind = "a number" if there else "null"
+                raise RecordError(f"{path} line {record['epoch']}: damaged, {name}: accepted by the config: {kind}")
     return metrics
 
 
-def _checked_readings(run: RunFiles, config: RunConfig, digest: object) -> list[dict[str, Any]]:
+def last_and_best(metrics: Sequence[Epoch]) -> tuple[float, int, float]:
+    """The test error of the last epoch, and the best epoch with its own."""
+    errors = {record["epoch"]: error for record in metrics if (error := record["test_error"]) is not None}
+    best = min(errors, key=errors.__getitem__)
+    return errors[len(metrics)], best, errors[best]
+
+
+def _readings(run: RunFiles, config: RunConfig, result: SealedResult) -> list[Shift]:
     if not config.recorded:
         return []
     path, text = run.path(READINGS), run.text(READINGS)
-    if _digest(text) != digest:
+    if _digest(text) != result.get("readings_sha256"):
         raise RecordError(f"{path}: damaged, its checksum is not the one in {RESULT}")
-    return [parse_object(line, path, f" line {i}") for i, line in enumerate(text.splitlines(), start=1)]
+    return _lines(Shift, text, path)
 
 
-def _checked_config(run: RunFiles, marked: str) -> RunConfig:
-    path = run.path(CONFIG)
-    values = parse_object(run.text(CONFIG, marked), path)
+def parsed_config(text: str, path: Path, key: str | None = None) -> RunConfig:
+    """The config in the text of config.json; of a run with the key, where one is given.
+
+    Raises:
+        RecordError: it is damaged, or of another run.
+    """
+    values = parsed(dict[str, Any], text, path)
     try:
-        key, config = key_of(values), RunConfig.from_dict(values)
+        config, found = RunConfig.from_dict(values), key_of(values)
     except (ConfigError, KeyError) as error:
-        raise RecordError(f"{path}: damaged ({error})") from None
-    if key != run.key:
-        raise RecordError(f"{path}: damaged, its key is {key} and not the directory's name")
+        raise RecordError(f"{path}: damaged, {error}") from None
+    if key not in (None, found):
+        raise RecordError(f"{path}: damaged, its key is {found} and not the directory's name")
     return config
+
+
+def read_config(run: RunFiles, marked: str = "finished") -> RunConfig:
+    """The config of a run.
+
+    Raises:
+        RecordError: it is missing or damaged.
+    """
+    return parsed_config(run.text(CONFIG, marked), run.path(CONFIG), run.key)
 
 
 def read_run(run: RunFiles | Path) -> Run:
@@ -164,28 +218,19 @@ def read_run(run: RunFiles | Path) -> Run:
         RecordError: one line naming the file that is missing, damaged or contradicts another.
     """
     run = RunFiles(run, run.name) if isinstance(run, Path) else run
-    config = _checked_config(run, "finished")
+    config = read_config(run)
     text = run.text(METRICS)
-    metrics = _checked_metrics(text, run.path(METRICS), config)
+    metrics = _metrics(text, run.path(METRICS), config)
     path = run.path(RESULT)
-    result = parse_object(run.text(RESULT), path)
-    if not all(is_percent(result.get(name)) for name in PERCENTS) or "best_epoch" not in result:
-        raise RecordError(f"{path}: damaged, lacks {', '.join(PERCENTS)} from 0 to 100 or best_epoch")
-    if config.recalibrated and not is_percent(result.get("recalibrated_test_error")):
-        raise RecordError(f"{path}: damaged, lacks recalibrated_test_error from 0 to 100")
-    if result.get("metrics_sha256") != _digest(text):
+    result = parsed(SealedResult, run.text(RESULT), path)
+    if config.recalibrated and "recalibrated_test_error" not in result:
+        raise RecordError(f"{path}: damaged, lacks recalibrated_test_error")
+    if result["metrics_sha256"] != _digest(text):
         raise RecordError(f"{run.path(METRICS)}: damaged, its checksum is not the one in {RESULT}")
-    errors = [record["test_error"] for record in metrics]
-    best = min(error for error in errors if error is not None)
-    if (result["test_error"], result["best_test_error"], result["best_epoch"]) != (
-        errors[-1],
-        best,
-        errors.index(best) + 1,
-    ):
+    if (result["test_error"], result["best_epoch"], result["best_test_error"]) != last_and_best(metrics):
         raise RecordError(f"{path}: damaged, its last or best error is not that of {METRICS}")
-    readings = _checked_readings(run, config, result.get("readings_sha256"))
-    environment = parse_object(run.text(ENVIRONMENT), run.path(ENVIRONMENT))
-    return Run(config, environment, metrics, result, readings)
+    environment = parsed(Environment, run.text(ENVIRONMENT), run.path(ENVIRONMENT))
+    return Run(config, environment, metrics, result, _readings(run, config, result))
 
 
 @dataclass(frozen=True)
@@ -208,11 +253,8 @@ def read_diverged(run: RunFiles) -> Diverged:
     Raises:
         RecordError: it is damaged.
     """
-    path = run.path(DIVERGED)
-    values = parse_object(run.text(DIVERGED, "diverged"), path)
-    if not all(isinstance(values.get(name), int) for name in ("step", "epoch")):
-        raise RecordError(f"{path}: damaged, lacks step or epoch")
-    return Diverged(_checked_config(run, "diverged"), values["step"], values["epoch"])
+    values = parsed(Divergence, run.text(DIVERGED, "diverged"), run.path(DIVERGED))
+    return Diverged(read_config(run, "diverged"), values["step"], values["epoch"])
 
 
 def _digest(text: str) -> str:
@@ -222,7 +264,7 @@ def _digest(text: str) -> str:
 class RunWriter:
     """Writes a run as it goes; what an unfinished run left in the directory is replaced."""
 
-    def __init__(self, directory: Path, config: RunConfig, environment: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, config: RunConfig, environment: Environment) -> None:
         self._directory = directory
         self._recorded = config.recorded
         self._lines: list[str] = []
@@ -250,7 +292,7 @@ class RunWriter:
             error.filename = str(self._directory / METRICS)
             raise
 
-    def epoch(self, record: dict[str, Any]) -> None:
+    def epoch(self, record: Epoch) -> None:
         """Appends the record of one epoch, visible to other processes at once."""
         self._lines.append(json.dumps(record, allow_nan=False) + "\n")
         with self._named():
@@ -259,15 +301,15 @@ class RunWriter:
 
     def diverged(self, error: DivergedError) -> None:
         """Notes that the run has no result, so that nobody takes the others for all that were begun."""
-        values = {"step": error.step, "epoch": error.epoch, "error": str(error)}
+        values: Divergence = {"step": error.step, "epoch": error.epoch, "error": str(error)}
         write_text(self._directory / DIVERGED, json.dumps(values, indent=2) + "\n")
 
     def finish(
         self,
-        result: dict[str, Any],
+        result: Result,
         state: dict[str, Tensor],
         seconds: list[float],
-        readings: Sequence[dict[str, Any]] = (),
+        readings: Sequence[Shift] = (),
         end_seconds: float = 0.0,
     ) -> None:
         """Writes weights and times, then the result that marks the run as finished."""
@@ -277,12 +319,12 @@ class RunWriter:
         torch.save(state, weights)  # in memory: torch makes another error of a full disk
         write_atomically(self._directory / WEIGHTS, lambda file: file.write(weights.getbuffer()))
         total = sum(seconds) + end_seconds
-        timing = {"total_seconds": total, "epoch_seconds": seconds, "end_seconds": end_seconds}
+        timing: Timing = {"total_seconds": total, "epoch_seconds": seconds, "end_seconds": end_seconds}
         write_text(self._directory / TIMING, json.dumps(timing, indent=2) + "\n")
-        marked = {**result, "metrics_sha256": _digest("".join(self._lines))}
+        sealed: SealedResult = {**result, "metrics_sha256": _digest("".join(self._lines))}
         if self._recorded:
             text = "".join(json.dumps(reading, allow_nan=False) + "\n" for reading in readings)
             write_text(self._directory / READINGS, text)
-            marked["readings_sha256"] = _digest(text)
+            sealed["readings_sha256"] = _digest(text)
         (self._directory / DIVERGED).unlink(missing_ok=True)
-        write_text(self._directory / RESULT, json.dumps(marked, indent=2, allow_nan=False) + "\n")
+        write_text(self._directory / RESULT, json.dumps(sealed, indent=2, allow_nan=False) + "\n")

@@ -7,12 +7,19 @@ may join there; a row has one setting in it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
-from dropact.experiments.comparison import Comparison
+from dropact.experiments.comparison import Comparison, ComparisonValues
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, RecordError
 from dropact.experiments.recipes import Recipe
+
+
+class ReproductionValues(TypedDict):
+    """reproduction.json"""
+
+    recipe: str
+    rows: dict[str, ComparisonValues]
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Reproduction:
     """
 
     file: ClassVar[str] = "reproduction.json"
+    form: ClassVar[Any] = ReproductionValues
 
     recipe: str
     rows: Mapping[str, Comparison]
@@ -75,19 +83,17 @@ class Reproduction:
         configs = [config for comparison in self.rows.values() for config in comparison.configs()]
         return sorted(configs, key=lambda config: config.seed)
 
-    def to_values(self) -> dict[str, Any]:
+    def to_values(self) -> ReproductionValues:
         """Its JSON form."""
         return {"recipe": self.recipe, "rows": {name: row.to_values() for name, row in self.rows.items()}}
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> "Reproduction":
+    def from_values(cls, values: ReproductionValues) -> "Reproduction":
         """The reproduction of parsed JSON.
 
         Raises:
-            ConfigError, KeyError, TypeError, ValueError, AttributeError: it is not one.
+            ConfigError: it cannot be trained.
         """
-        if not isinstance(values["recipe"], str):
-            raise TypeError(f"recipe: got {values['recipe']!r}, accepted: a name")
         return cls(values["recipe"], {name: Comparison.from_values(row) for name, row in values["rows"].items()})
 
     def joined(self, held: "Reproduction", folder: Path) -> "Reproduction":

@@ -7,8 +7,8 @@ from torch import nn
 
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import UserError
-from dropact.experiments.records import RUNS
-from dropact.experiments.watch import Metrics, Watcher
+from dropact.experiments.records import RUNS, Epoch, Result
+from dropact.experiments.watch import Watcher
 
 
 class TensorBoard(Watcher):
@@ -27,7 +27,7 @@ class TensorBoard(Watcher):
         self._folder = folder
         self._writer: Any = None
 
-    def epoch(self, config: RunConfig, metrics: Metrics) -> None:
+    def epoch(self, config: RunConfig, metrics: Epoch) -> None:
         epoch = metrics["epoch"]
         if self._writer is None:
             # What an earlier process wrote of epochs that are trained again is not shown twice.
@@ -40,7 +40,7 @@ class TensorBoard(Watcher):
         for name, weights in network.named_parameters():
             self._writer.add_histogram(f"weights/{name}", weights.detach().float(), epoch)
 
-    def finished(self, config: RunConfig, result: dict[str, Any]) -> None:
+    def finished(self, config: RunConfig, result: Result) -> None:
         self._close()
 
     def failed(self, config: RunConfig, error: UserError) -> None:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,17 @@ from dropact.diagnostics import VarianceShift, measure, recalibrate_batchnorm_
 from dropact.diagnostics.batchnorm import has_batchnorm
 from dropact.experiments.average import Average
 from dropact.experiments.batches import Batches, normalisation, training_part
-from dropact.experiments.config import CUDA_GRAPHS, RunConfig
+from dropact.experiments.config import CUDA_GRAPHS, MEMORY_FORMATS, RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.errors import ConfigError, DivergedError
-from dropact.experiments.hardware import MEMORY_FORMATS, autocast, check_trainable, keep_freed_memory
+from dropact.experiments.hardware import autocast, check_trainable, keep_freed_memory
 from dropact.experiments.methods import apply_to_network
 from dropact.experiments.models import build_network
 from dropact.experiments.ranks import ALONE, Ranks
+from dropact.experiments.records import Epoch, Shift
 from dropact.experiments.schedule import learning_rate
+from dropact.experiments.schema import Seconds, checked
 from dropact.experiments.seeds import derived_seed
-from dropact.experiments.watch import Metrics
 
 RECORDED_EVERY = 100  # steps between two looks at the variance shift: two forward passes, under 1 % of the time
 SAMPLED = 256  # training images for methods that look at some before the first step
@@ -86,6 +87,22 @@ def set_masks_on_device(state: Tensor, device: torch.device, otherwise: int) -> 
         torch.cuda.manual_seed(otherwise)
 
 
+class State(TypedDict):
+    """What a checkpoint holds; metrics and readings as JSON."""
+
+    network: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    losses: Tensor
+    errors: Tensor
+    masks: Tensor
+    masks_on_device: Tensor
+    metrics: str
+    seconds: list[Seconds]
+    elapsed: Seconds
+    readings: NotRequired[str]
+
+
 class Trainer:
     """Network, optimiser, position and random streams; metrics and seconds of the epochs that are done."""
 
@@ -129,8 +146,8 @@ class Trainer:
             fused=True,
         )
         self._probe = VarianceShift(config.recorded)
-        self.metrics: list[Metrics] = []
-        self.readings: list[Metrics] = []
+        self.metrics: list[Epoch] = []
+        self.readings: list[Shift] = []
         self.seconds: list[float] = []
         self._losses: list[Tensor] = []  # of the steps of this epoch, like the errors: sums over a batch
         self._errors: list[Tensor] = []
@@ -276,7 +293,7 @@ class Trainer:
         loss = float(torch.stack(self._losses).double().sum()) / images
         return loss, 100 * int(torch.stack(self._errors).sum()) / images
 
-    def close_epoch(self, record: Metrics) -> None:
+    def close_epoch(self, record: Epoch) -> None:
         """Notes what an epoch came to; the next begins."""
         self.metrics.append(record)
         self.seconds.append(time.perf_counter() - self._began)
@@ -301,19 +318,29 @@ class Trainer:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` gave."""
+        """Goes on from what `state` gave.
+
+        Raises:
+            Exception: it is the state of something else; whatever was loaded by then is.
+        """
+        checked(State, state, "")
         self.network.load_state_dict(state["network"])
         if self.average:
             self.average.network.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._losses = list(state["losses"].to(self.device))
         self._errors = list(state["errors"].to(self.device))
-        self.metrics = json.loads(state["metrics"])
+        if not state["losses"].shape == state["errors"].shape == (len(self._losses),):
+            raise ValueError("losses and errors are not those of the same steps")
+        for weights, kept in self._optimiser.state.items():
+            if any(value.shape != weights.shape for value in kept.values() if isinstance(value, Tensor)):
+                raise ValueError("the optimiser's state is not that of the weights")
+        self.metrics = checked(list[Epoch], json.loads(state["metrics"]), "metrics")
         torch.set_rng_state(state["masks"])
         if self.device.type == "cuda":
             masks = derived_seed(self.config.seed, "masks", self.steps)
             set_masks_on_device(state["masks_on_device"], self.device, masks)
         if self.config.recorded:
-            self.readings = json.loads(state["readings"])
+            self.readings = checked(list[Shift], json.loads(state["readings"]), "readings")
         self.seconds = list(state["seconds"])
         self._began = time.perf_counter() - state["elapsed"]

@@ -34,13 +34,15 @@ def _label(config: RunConfig) -> str:
 
 
 def _values(runs: Mapping[int, Run], name: str) -> dict[int, float]:
-    return {seed: run.result[name] for seed, run in runs.items()}
+    results: dict[int, Mapping[str, Any]] = {seed: run.result for seed, run in runs.items()}
+    return {seed: result[name] for seed, result in results.items()}
 
 
 def _converged(runs: Mapping[int, Run]) -> Summary | None:
-    curves = [[record["validation_error"] for record in run.metrics] for run in runs.values()]
+    every = ([record["validation_error"] for record in run.metrics] for run in runs.values())
+    curves = [[error for error in curve if error is not None] for curve in every]
     config = next(iter(runs.values())).config
-    if config.schedule != "constant" or config.epochs < WINDOW or any(None in curve for curve in curves):
+    if config.schedule != "constant" or config.epochs < WINDOW or any(len(each) < config.epochs for each in curves):
         return None
     return summarise([epochs_to_converge(curve) for curve in curves])
 
@@ -226,8 +228,7 @@ def _diverged_notes(lost: Sequence[Diverged], runs: Sequence[Run]) -> list[str]:
 
 def _data_note(environment: Mapping[str, Any]) -> str:
     """In one line and without what would move a terminal's cursor; a record may come from anybody."""
-    note = environment.get("data_note")
-    return "".join(filter(str.isprintable, note)) if isinstance(note, str) else ""
+    return "".join(filter(str.isprintable, environment["data_note"]))
 
 
 def collect(folder: Path) -> Report:

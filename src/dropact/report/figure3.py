@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dropact.experiments.methods import label
 from dropact.experiments.recipes import figure3
-from dropact.experiments.recipes.figure3 import FUNCTIONS, METHODS
+from dropact.experiments.recipes.figure3 import COMPARED, FUNCTIONS
 from dropact.experiments.statistics import ALPHA, Summary, paired_difference, summarise
 from dropact.report.captions import mean_and_interval, probability, signed
 from dropact.report.figures import PANEL, new_figure
@@ -71,14 +71,14 @@ class Results:
 
     def difference(self, function: str, step: int, part: str = "test") -> Summary:
         """Drop-Activation minus ReLU."""
-        ours, baseline = (self.errors(function, method, step, part) for method in reversed(METHODS))
+        ours, baseline = (self.errors(function, method, step, part) for method in reversed(COMPARED))
         found = paired_difference(ours, baseline)
         assert found is not None
         return found
 
     def lower_in(self, function: str) -> int:
         """The number of seeds in which Drop-Activation ends nearer to the truth."""
-        ours, baseline = (self.errors(function, method, self.steps[-1], "test") for method in reversed(METHODS))
+        ours, baseline = (self.errors(function, method, self.steps[-1], "test") for method in reversed(COMPARED))
         return sum(ours[seed] < baseline[seed] for seed in self.seeds)
 
     def nearest(self, function: str, method: str) -> tuple[float, int]:
@@ -94,7 +94,7 @@ class Results:
         said = []
         for function in FUNCTIONS:
             test, train = (self.difference(function, self.steps[-1], part) for part in ("test", "train"))
-            (relu, early), (ours, late) = (self.nearest(function, method) for method in METHODS)
+            (relu, early), (ours, late) = (self.nearest(function, method) for method in COMPARED)
             said.append(
                 f"{function}: Drop-Activation's distance to the truth is {_verdict(test)}, smaller in "
                 f"{self.lower_in(function)} of {len(self.seeds)} seeds; its distance to the points {_verdict(train)}. "
@@ -140,7 +140,7 @@ def grid(study: Results) -> Grid:
             errors = [
                 mean_and_interval(summarise(list(study.errors(function, method, step, part).values())))
                 for part in ("train", "test")
-                for method in METHODS
+                for method in COMPARED
             ]
             rows.append((function, f"{step:,}", *errors, _interval(found), probability(found.p_value)))
     return Grid(HEADINGS, rows)
@@ -204,7 +204,7 @@ def _curves(axes: "Axes", function: str, study: Results) -> None:
     shown = study.record["shown"]["functions"][function]
     x = torch.linspace(0, 10, figure3.DRAWN)
     axes.plot(x.tolist(), FUNCTIONS[function](x).tolist(), color=TRUTH, linewidth=1.2, label="True function")
-    for method in METHODS:
+    for method in COMPARED:
         axes.plot(
             x.tolist(),
             shown[method],
@@ -243,7 +243,7 @@ def comma_separated(study: Results) -> str:
     lines = ["function,steps,method,seed,on_the_points,to_the_truth"]
     for function in FUNCTIONS:
         for step in study.steps:
-            for method in METHODS:
+            for method in COMPARED:
                 points, truth = (study.errors(function, method, step, part) for part in ("train", "test"))
                 lines += [f"{function},{step},{method},{seed},{points[seed]},{truth[seed]}" for seed in study.seeds]
     return "\n".join(lines) + "\n"

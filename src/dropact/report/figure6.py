@@ -14,10 +14,14 @@ def _by_seed(row: MethodResult, site: str) -> dict[int, dict[int, float]]:
     Step 0 is left out: BatchNorm has seen no batch, and evaluation uses the 0 and 1 that its statistics begin with.
     """
     seeds = {
-        seed: {reading["step"]: reading["variance_shift"] for reading in run.readings if reading["site"] == site}
+        seed: {
+            reading["step"]: shift
+            for reading in run.readings
+            if reading["site"] == site and (shift := reading["variance_shift"]) is not None
+        }
         for seed, run in row.runs.items()
     }
-    common = (step for step in next(iter(seeds.values())) if all(v.get(step) is not None for v in seeds.values()))
+    common = (step for step in next(iter(seeds.values())) if all(step in values for values in seeds.values()))
     return {step: {seed: values[step] for seed, values in seeds.items()} for step in common if step > 0}
 
 

@@ -81,15 +81,15 @@ def curves(table: Table, name: str, field: str, what: str) -> str:
     import matplotlib
     from matplotlib.ticker import MaxNLocator
 
-    curve = next(iter(table.rows[0].runs.values())).metrics
-    shown = [place for place, record in enumerate(curve) if record[field] is not None]
+    metrics: list[list[list[Mapping[str, Any]]]] = [[[*run.metrics] for run in row.runs.values()] for row in table.rows]
+    shown = [place for place, record in enumerate(metrics[0][0]) if record[field] is not None]
     places = [shown[place] for place in thinned(len(shown))]
     with matplotlib.rc_context(SETTINGS):
         figure = new_figure(*PANEL)
         axes = figure.subplots()
         final = []
-        for row in table.rows:
-            summaries = [summarise([run.metrics[place][field] for run in row.runs.values()]) for place in places]
+        for row, runs in zip(table.rows, metrics, strict=True):
+            summaries = [summarise([run[place][field] for run in runs]) for place in places]
             named = short_label(row, table)
             band(axes, [place + 1 for place in places], summaries, style_of(row, table.rows), named)
             final.append(f"{row.label} {summaries[-1].mean:.2f} %")

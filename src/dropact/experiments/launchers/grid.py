@@ -17,11 +17,11 @@ import torch
 from dropact.experiments.checkpoint import CheckpointWarning
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset, load_dataset
-from dropact.experiments.environment import describe
+from dropact.experiments.environment import Environment, describe
 from dropact.experiments.errors import RecordError, TrainingError, UserError
 from dropact.experiments.grid import check_finished, raise_failed, train_run
 from dropact.experiments.lock import held
-from dropact.experiments.records import RUNS, read_run
+from dropact.experiments.records import RUNS, Result, read_run
 from dropact.experiments.tensorboard import TensorBoard
 from dropact.experiments.watch import Watcher, Watchers
 
@@ -46,7 +46,7 @@ class LostError(TrainingError):
 class Done:
     """What came of a run: its result and what was warned of on the way."""
 
-    result: dict[str, Any]
+    result: Result
     warned: Sequence[str] = ()
 
 
@@ -84,7 +84,7 @@ class Job:
                 return RecordError(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return Done(result, [str(each.message) for each in caught])
 
-    def _train(self, config: RunConfig) -> dict[str, Any]:
+    def _train(self, config: RunConfig) -> Result:
         data, environment = _known(config.dataset, self.root, self.command, self.device)
         watcher = Watchers(TensorBoard(self.folder)) if self.tensorboard else Watcher()
         settings = (self.device, self.checkpoint_seconds)
@@ -97,7 +97,7 @@ class Job:
 
 
 @functools.cache
-def _known(dataset: str, root: Path | None, command: str, device: str) -> tuple[Dataset, dict[str, Any]]:
+def _known(dataset: str, root: Path | None, command: str, device: str) -> tuple[Dataset, Environment]:
     """What is the same for all runs that this process trains."""
     data = load_dataset(dataset, root)
     return data, describe(data, command, device)

@@ -21,25 +21,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropact.experiments.comparison import LOCK, check_folder, check_holds
-from dropact.experiments.environment import PACKAGES, git_revision, machine
+from dropact.experiments.environment import PACKAGES, Origin, git_revision, machine
 from dropact.experiments.errors import RecordError
-from dropact.experiments.files import write_text
+from dropact.experiments.files import parsed, read_text, write_text
 from dropact.experiments.lock import held
-from dropact.experiments.records import parse_object
+from dropact.experiments.schema import Count, NonNegative, Positive
 from dropact.experiments.seeds import derived_seed
 from dropact.methods import DropActivation
 from dropact.surgery import convert_
 
 FILE = "figure3.json"
 SEEDS = 40
-METHODS = ("baseline", "drop-activation")
+COMPARED = ("baseline", "drop-activation")
 DRAWN = 401  # points of a curve in the picture
 
 
@@ -74,6 +74,45 @@ class Regression:
     tested: int = 1001
 
 
+class RegressionValues(TypedDict):
+    """The fields of a `Regression`."""
+
+    points: Positive
+    noise: NonNegative
+    widths: list[Positive]
+    drop_prob: NonNegative
+    lr: NonNegative
+    steps: list[Positive]
+    tested: Positive
+
+
+class Distances(TypedDict):
+    """Root mean square distances: on the points to what is trained on, on the grid to the function."""
+
+    train: NonNegative
+    test: NonNegative
+
+
+class Shown(TypedDict):
+    """By function the points (x, y) and by method the curves of one seed."""
+
+    seed: Count
+    functions: dict[str, dict[str, list[float]]]
+
+
+# By function, method and step.
+Errors = dict[str, dict[str, dict[str, Distances]]]
+
+
+class RegressionRecord(TypedDict):
+    """figure3.json; errors by seed."""
+
+    study: RegressionValues
+    environments: list[Origin]
+    seeds: dict[str, Errors]
+    shown: Shown | None
+
+
 def run(
     out: Path,
     seeds: Sequence[int],
@@ -96,7 +135,7 @@ def run(
     study = Regression() if study is None else study
     check_folder(out)
     check_holds(out, FILE)  # the tables of other runs would be written over
-    environment = {"command": command, "git_revision": git_revision(), **machine(PACKAGES), "device": "cpu"}
+    environment: Origin = {"command": command, "git_revision": git_revision(), **machine(PACKAGES), "device": "cpu"}
     for seed in seeds:
         if str(seed) not in _held(out, study)["seeds"]:
             results, curves = one_seed(study, seed)
@@ -111,7 +150,7 @@ def run(
         done(seed)
 
 
-def _held(out: Path, study: Regression) -> dict[str, Any]:
+def _held(out: Path, study: Regression) -> RegressionRecord:
     """What the folder holds of the study."""
     if not (out / FILE).exists():
         return {"study": _json(study), "environments": [], "seeds": {}, "shown": None}
@@ -121,56 +160,58 @@ def _held(out: Path, study: Regression) -> dict[str, Any]:
     return record
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> RegressionRecord:
     """The record that `run` keeps: `study`, `environments`, by seed the errors of every function, method and step, and
     the curves of the one seed that is `shown`.
 
     Raises:
         RecordError: it is not there or damaged.
     """
-    path = folder / FILE
-    try:
-        record = parse_object(path.read_text(encoding="utf-8"), path)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise RecordError(f"{path}: damaged, not text") from None
-    try:
-        whole = _is_whole(record)
-    except (AttributeError, KeyError, TypeError, ValueError):  # something that is a list, or a number, is not
-        whole = False
-    if not whole:
-        raise RecordError(f"{path}: damaged, it lacks seeds or some of their errors")
+    record = parsed(RegressionRecord, read_text(folder / FILE), folder / FILE)
+    if not _is_whole(record):
+        raise RecordError(f"{folder / FILE}: damaged, it lacks seeds, some of their errors, or what is shown")
     return record
 
 
-def _is_whole(record: Mapping[str, Any]) -> bool:
-    steps = [str(step) for step in record["study"]["steps"]]
-    whole = bool(steps) and bool(record["environments"]) and record["shown"]["functions"].keys() >= FUNCTIONS.keys()
-    for seed, results in record["seeds"].items():
-        for function in FUNCTIONS:
-            for method in METHODS:
-                errors = results[function][method]
-                whole &= list(errors) == steps and all({"train", "test"} <= e.keys() for e in errors.values())
-        whole &= int(seed) >= 0
-    return whole and bool(record["seeds"])
+def _is_whole(record: RegressionRecord) -> bool:
+    study, shown = record["study"], record["shown"]
+    steps = [str(step) for step in study["steps"]]
+    drawn = {**dict.fromkeys("xy", study["points"]), **dict.fromkeys(COMPARED, DRAWN)}
+    return bool(
+        steps
+        and record["environments"]
+        and record["seeds"]
+        and all(seed.isascii() and seed.isdecimal() for seed in record["seeds"])
+        and all(
+            list(errors.get(function, {}).get(method, ())) == steps
+            for errors in record["seeds"].values()
+            for function in FUNCTIONS
+            for method in COMPARED
+        )
+        and shown is not None
+        and all(
+            len(shown["functions"].get(function, {}).get(name, ())) == count
+            for function in FUNCTIONS
+            for name, count in drawn.items()
+        )
+    )
 
 
-def one_seed(study: Regression, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def one_seed(study: Regression, seed: int) -> tuple[Errors, dict[str, dict[str, list[float]]]]:
     """The errors by function, method and step; and by function the points and the curves of the last step.
 
     >>> errors, curves = one_seed(Regression(widths=(8,), steps=(1, 2), tested=11), seed=0)
     >>> sorted(errors), list(errors["steps"]["baseline"]), sorted(curves["steps"])
     (['steps', 'x sin x'], ['1', '2'], ['baseline', 'drop-activation', 'x', 'y'])
     """
-    results: dict[str, Any] = {}
-    curves: dict[str, Any] = {}
+    results: Errors = {}
+    curves: dict[str, dict[str, list[float]]] = {}
     for name, function in FUNCTIONS.items():
         generator = torch.Generator().manual_seed(derived_seed(seed, "points"))
         x = 10 * torch.rand(study.points, generator=generator)
         y = function(x) + study.noise * torch.randn(study.points, generator=generator)
         results[name], curves[name] = {}, {"x": _rounded(x), "y": _rounded(y)}
-        for method in METHODS:
+        for method in COMPARED:
             network = _network(study, method, seed)
             results[name][method] = _train(network, study, seed, x, y, function)
             curves[name][method] = _rounded(_predict(network.eval(), torch.linspace(0, 10, DRAWN)))
@@ -191,10 +232,10 @@ def _network(study: Regression, method: str, seed: int) -> nn.Sequential:
 
 def _train(
     network: nn.Sequential, study: Regression, seed: int, x: Tensor, y: Tensor, function: Callable[[Tensor], Tensor]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Distances]:
     grid = torch.linspace(0, 10, study.tested)
     optimiser = torch.optim.Adam(network.parameters(), lr=study.lr, fused=True)
-    errors = {}
+    errors: dict[str, Distances] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "masks"))
         for step in range(1, max(study.steps) + 1):
@@ -228,5 +269,6 @@ def _rounded(values: Tensor) -> list[float]:
     return [round(value, 4) for value in values.tolist()]
 
 
-def _json(study: Regression) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(study).items()}
+def _json(study: Regression) -> RegressionValues:
+    values: Any = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(study).items()}
+    return values

@@ -6,23 +6,32 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dropact.experiments.comparison import Comparison, read_claim
 from dropact.experiments.config import RunConfig
-from dropact.experiments.errors import ConfigError, RecordError
+from dropact.experiments.errors import RecordError
+from dropact.experiments.files import parsed, read_text
+from dropact.experiments.lock import Holder
 from dropact.experiments.packed import runs_in
-from dropact.experiments.records import CONFIG, LOCK, METRICS, RESULT, TIMING, RunFiles, has_diverged, is_percent
+from dropact.experiments.records import (
+    LOCK,
+    METRICS,
+    RESULT,
+    TIMING,
+    Epoch,
+    RunFiles,
+    Timing,
+    has_diverged,
+    read_config,
+)
 from dropact.experiments.reproduction import Reproduction
 
 WAITING, RUNNING, STOPPED, DIVERGED, FINISHED = "waiting", "running", "stopped", "diverged", "finished"
 ENDED = (DIVERGED, FINISHED)  # nothing more will come of it unless it is asked for again
 
-LONGEST = 1e10  # seconds, three centuries: a longer time was not measured
-
 
 @dataclass(frozen=True)
-class Standing:
+class RunProgress:
     """One run: where it stands, the last epoch's record if there is one, and the seconds that a finished one took.
 
     `state` is "waiting" (planned, not begun), "running" (a process of this machine that lives, or one of another,
@@ -31,7 +40,7 @@ class Standing:
 
     config: RunConfig
     state: str
-    last: dict[str, Any] | None = None
+    last: Epoch | None = None
     seconds: float | None = None
 
     @property
@@ -40,51 +49,48 @@ class Standing:
         return json.dumps(self.config.setting, sort_keys=True)
 
 
-def _last_record(run: RunFiles, config: RunConfig) -> dict[str, Any] | None:
+def _last_epoch(run: RunFiles, config: RunConfig) -> Epoch | None:
     """The last whole line, as another process may be writing the next."""
     try:
         lines = run.text(METRICS).split("\n")[:-1]
-        last = json.loads(lines[-1]) if lines else None
-    except (ValueError, RecursionError):  # a RecordError too
+        last = parsed(Epoch, lines[-1], run.path(METRICS), len(lines)) if lines else None
+    except RecordError:
         return None
-    if not isinstance(last, dict) or last.get("epoch") not in range(1, config.epochs + 1):
-        return None
-    return last if "test_error" in last and (last["test_error"] is None or is_percent(last["test_error"])) else None
+    return last if last and last["epoch"] <= config.epochs else None
 
 
 def _is_held(path: Path) -> bool:
     """Whether the process named in the lock lives. Asked of the file: trying the lock could keep that process out."""
     try:
-        holder = json.loads(path.read_bytes())
+        holder = parsed(Holder, read_text(path), path)
         if holder["host"] == socket.gethostname():
             os.kill(holder["pid"], 0)
     except PermissionError:  # it lives, and is another user's
         return True
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (OSError, RecordError, OverflowError):
         return False
     return True
 
 
 def _seconds(run: RunFiles) -> float | None:
     try:
-        seconds = float(json.loads(run.text(TIMING))["total_seconds"])
-        return seconds if 0 <= seconds < LONGEST else None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return parsed(Timing, run.text(TIMING), run.path(TIMING))["total_seconds"]
+    except RecordError:
         return None
 
 
-def _standing(run: RunFiles | None, config: RunConfig) -> Standing:
+def _of(run: RunFiles | None, config: RunConfig) -> RunProgress:
     if run is None:
-        return Standing(config, WAITING)
-    last = _last_record(run, config)
+        return RunProgress(config, WAITING)
+    last = _last_epoch(run, config)
     if run.has(RESULT):
-        return Standing(config, FINISHED, last, _seconds(run))
+        return RunProgress(config, FINISHED, last, _seconds(run))
     if run.packed is None and _is_held(run.where / LOCK):
-        return Standing(config, RUNNING, last)
-    return Standing(config, DIVERGED if has_diverged(run) else STOPPED, last)
+        return RunProgress(config, RUNNING, last)
+    return RunProgress(config, DIVERGED if has_diverged(run) else STOPPED, last)
 
 
-def standings(folder: Path) -> list[Standing]:
+def progress_of(folder: Path) -> list[RunProgress]:
     """Every run that the folder's comparison or reproduction plans, in the order of training, then any other run.
 
     Raises:
@@ -98,16 +104,16 @@ def standings(folder: Path) -> list[Standing]:
     for key, run in runs.items():
         if key not in configs:
             try:
-                configs[key] = RunConfig.from_dict(json.loads(run.text(CONFIG)))
-            except (ValueError, ConfigError):
+                configs[key] = read_config(run)
+            except RecordError:
                 continue  # just begun, or not a run
     if not configs:
         accepted = "the --out of compare, of train, or of reproduce but for figure3"
         raise RecordError(f"{folder}: neither a plan nor a run in it, accepted: {accepted}")
-    return [_standing(runs.get(key), config) for key, config in configs.items()]
+    return [_of(runs.get(key), config) for key, config in configs.items()]
 
 
-def seconds_left(found: Sequence[Standing]) -> float | None:
+def seconds_left(found: Sequence[RunProgress]) -> float | None:
     """Time until all are finished, if as many run at once as now and take as long as those of their kind took.
 
     None where none is running, or none of a kind is finished yet.

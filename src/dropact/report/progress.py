@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dropact.experiments.methods import label
-from dropact.experiments.standing import DIVERGED, FINISHED, RUNNING, STOPPED, Standing, seconds_left
+from dropact.experiments.progress import DIVERGED, FINISHED, RUNNING, STOPPED, RunProgress, seconds_left
 from dropact.experiments.statistics import summarise
 from dropact.report.captions import differing, mean_and_interval, told_apart
 from dropact.report.grids import Grid
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def _name(run: Standing) -> str:
+def _name(run: RunProgress) -> str:
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in run.config.options.items())
     return label(run.config.method, run.config.network) + (f" ({numbers})" if numbers else "")
 
 
-def _where(found: Sequence[Standing]) -> dict[str, str]:
+def _where(found: Sequence[RunProgress]) -> dict[str, str]:
     """By setting the network, and what tells it from other settings of that network."""
     networks: dict[str, dict[str, Mapping[str, Any]]] = {}
     for run in found:
@@ -31,29 +31,30 @@ def _where(found: Sequence[Standing]) -> dict[str, str]:
     return names
 
 
-def _at(run: Standing) -> str:
+def _at(run: RunProgress) -> str:
     epoch = f"epoch {run.last['epoch']} of {run.config.epochs}" if run.last else "begun"
     if run.last and run.last["test_error"] is not None:
         epoch += f", {run.last['test_error']:.2f} %"
     return f"seed {run.config.seed}: {epoch}" + ("" if run.state == RUNNING else f", {run.state}")
 
 
-def grid(found: Sequence[Standing]) -> Grid:
+def grid(found: Sequence[RunProgress]) -> Grid:
     """What is finished, with its mean so far, and what is at hand."""
     where = _where(found)
-    lines: dict[tuple[str, str], list[Standing]] = {}
+    lines: dict[tuple[str, str], list[RunProgress]] = {}
     for run in found:
         lines.setdefault((run.setting, _name(run)), []).append(run)
     rows = []
     for (setting, method), runs in lines.items():
-        errors = [run.last["test_error"] for run in runs if run.state == FINISHED and run.last]
+        ended = [run.last["test_error"] for run in runs if run.state == FINISHED and run.last]
+        errors = [error for error in ended if error is not None]
         at_hand = "; ".join(_at(run) for run in runs if run.state in (RUNNING, STOPPED, DIVERGED))
         mean = mean_and_interval(summarise(errors)) if errors else "–"
         rows.append((method, where[setting], f"{len(errors)} of {len(runs)}", mean, at_hand))
     return Grid(("Method", "Network", "Finished", "Test error so far (%)", "At hand"), rows)
 
 
-def sentence(found: Sequence[Standing]) -> str:
+def sentence(found: Sequence[RunProgress]) -> str:
     """All of it in one line, with the time that is left where it can be told."""
     done, running, diverged = (sum(run.state == state for run in found) for state in (FINISHED, RUNNING, DIVERGED))
     left = seconds_left(found)
@@ -68,7 +69,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def drawn(found: Sequence[Standing]) -> "Table":
+def drawn(found: Sequence[RunProgress]) -> "Table":
     """The grid for a terminal."""
     from rich.markup import escape
     from rich.table import Table
