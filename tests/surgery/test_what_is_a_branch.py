@@ -190,6 +190,80 @@ class ReturnsMore(nn.Module):
         return self.drop(both[:, :4]) + x, rest
 
 
+class Windows(Base):
+    """Names that only an ``if`` binds, of which the branch itself has need; and index arithmetic inside it."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def places(self, count, of):
+        rows = torch.arange(count)[:, None] * max(of / count, 1.0)
+        return (rows - torch.arange(of)) + (of - 1) * max(count / of, 1.0)
+
+    def forward(self, x):
+        shortcut = x
+        x = self.norm(x)
+        if self.size > 0 and x.dim() > 1:
+            height = x.shape[0]
+            x = x.flatten()
+        if self.size > 0 and x.dim() < 2:
+            x = x.view(height, -1)
+        x = self.one(x) + 0 * self.places(len(x), 4).long()
+        return shortcut + x
+
+
+@pytest.mark.parametrize("inputs", [None, torch.randn(3, 4)])
+@pytest.mark.parametrize("size", [0, 2])
+def test_names_that_are_bound_inside_the_branch_alone(size, inputs):
+    model, x = nn.Sequential(Windows(size)), torch.randn(3, 4)
+    expected = model(x)
+    receipt = dropact.add_stochastic_depth_(model, 1.0, inputs=inputs)
+    assert [change.call for change in receipt] == ["shortcut + x"]
+    assert torch.equal(model(x), expected)
+    receipt.undo()
+    dropact.add_stochastic_depth_(model, 0.0, inputs=inputs)
+    assert torch.equal(model(x), x)
+
+
+class MayBeUnbound(Base):
+    def forward(self, x, scale=None):
+        if scale is not None:
+            factor = 2 * scale
+        y = self.one(x)
+        if scale is not None:
+            y = y * factor
+        return x + y, None if scale is None else factor
+
+
+def test_a_name_that_may_have_no_value_is_not_handed_over():
+    model, x = nn.Sequential(MayBeUnbound(), InSequence()), torch.randn(3, 4)
+    with pytest.warns(UserWarning, match="its branch reads factor, which may have no value there"):
+        receipt = dropact.add_stochastic_depth_(model, 0.5)
+    assert len(receipt) == 1
+    model[0](x)
+
+
+class AddsWhatIsNoBranch(Base):
+    """By the source all three are branches; by what is added one is."""
+
+    def forward(self, x):
+        counts = x.long()
+        counts = counts + self.one(x).long()
+        x = x + self.two(x.mean(0))
+        return x + self.three(x) + counts.sum()
+
+
+def test_a_run_tells_sums_of_other_things_from_branches():
+    model, x = nn.Sequential(AddsWhatIsNoBranch()), torch.randn(3, 4)
+    receipt = dropact.add_stochastic_depth_(model, 0.5, inputs=x)
+    assert [change.call for change in receipt] == ["x + self.three(x)"]
+    assert [skip.reason for skip in receipt.skipped] == [
+        "what it adds are no floating tensors",
+        "the shapes (3, 4) and (4,) are added, as no residual block does",
+    ]
+
+
 def test_what_is_dropped_already_is_not_called_missed(recwarn):
     receipt = dropact.add_stochastic_depth_(nn.Sequential(ReturnsMore()), 0.7)
     assert [change.name for change in receipt] == ["0.drop"]

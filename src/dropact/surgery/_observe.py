@@ -92,13 +92,13 @@ def not_called(
     for site, layer in layers:
         expected[id(layer)] += site.calls
     patches = {id(layer): (layer, counted(layer, site)) for site, layer in layers}
-    with _unchanged(model), _patched(patches.values()), torch.no_grad():
+    with _unchanged(model), patched(patches.values()), torch.no_grad():
         model(*_copied(args), **_copied(kwargs))
     return {one for one, count in calls.items() if count < expected[one]}
 
 
 @contextmanager
-def _patched(forwards: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+def patched(forwards: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
     # Through the instance's forward, not through hooks: some models call `module.forward`.
     before = [(vars(module), vars(module).get("forward"), forward) for module, forward in forwards]
     try:
@@ -186,7 +186,7 @@ class _Observer:
         modules = {id(s.activation): s.activation for s in self._sites if s.is_module}
         makers = {id(m): m for m in self._model.modules() if isinstance(m, ParametrizationList)}
         patches = [(m, self._noticed(m, m.forward)) for m in (modules | makers).values()]  # type: ignore[arg-type, union-attr]
-        with _patched(patches), _Functions(self._function):  # type: ignore[arg-type]
+        with patched(patches), _Functions(self._function):  # type: ignore[arg-type]
             yield
 
     def _noticed(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:

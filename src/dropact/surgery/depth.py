@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 from dropact._arguments import check_choice, check_number
 from dropact._random import derived_seed
 from dropact.methods import ResidualSum
-from dropact.surgery._observe import Inputs, _copied, _unchanged, arguments, seed_generators
+from dropact.surgery._observe import Inputs, _copied, _unchanged, arguments, patched, seed_generators
 from dropact.surgery._plan import bring, without_shortcuts
 from dropact.surgery._refuse import refuse_shapeless, refuse_wrapped
 from dropact.surgery._residuals.branches import Branches, BranchSite, find_branches
@@ -111,11 +111,10 @@ def add_stochastic_depth_(
     settings = ResidualSum(0.0, mode, scaling, compute, shared=shared)  # refused before anything is changed
     replace = existing == "replace"
     found = find_branches(model, where, replace, None, inputs is not None)
-    order: list[str] | None = None
     if inputs is not None and found.sites:
-        order = _called(model, found, replace, inputs)
-        found = find_branches(model, where, replace, set(order), True)
-        found.sites.sort(key=lambda site: order.index(site.name))
+        seen = _called(model, found, replace, inputs)
+        found = find_branches(model, where, replace, seen, True)
+        found.sites.sort(key=lambda site: list(seen).index(site.name))
     if not found.sites:
         raise ValueError(_nothing(model, found))
     rates = _rates(survival, found.sites)
@@ -205,25 +204,21 @@ def _silenced(model: nn.Module, drop_path: nn.Module, rate: Rate, steps: list[St
     return [Attribute(name, rate.attribute, getattr(drop_path, rate.attribute), rate.at(1.0))]
 
 
-def _called(model: nn.Module, found: Branches, replace: bool, inputs: Inputs) -> list[str]:
-    """The names of the sites in the order of their first call, the model being the same as before where all is kept."""
+def _called(model: nn.Module, found: Branches, replace: bool, inputs: Inputs) -> dict[str, str]:
+    """The names of the sites in the order of their first call, the model being the same as before where all is kept,
+    each with the reason why it is no branch, or ""."""
     args, kwargs = arguments(inputs)
     foreign = [site for site in found.sites if site.rate is not None]
     with _evaluating(model):
         plain = _output(model, args, kwargs)
         receipt = _receipt(model, found, [1.0] * len(found.sites), replace, _neutral)
         receipt.apply()
-        order: dict[str, None] = {}
+        seen: dict[str, str] = {}
         watched = {change.name: change.after for change in receipt.changes} | {s.name: s.module for s in foreign}
-        handles = [
-            module.register_forward_hook(lambda m, args, out, name=name: order.setdefault(name))
-            for name, module in watched.items()
-        ]
         try:
-            converted = _output(model, args, kwargs)
+            with patched([(module, _watching(module, name, seen)) for name, module in watched.items()]):
+                converted = _output(model, args, kwargs)
         finally:
-            for handle in handles:
-                handle.remove()
             receipt.undo()
     for one, other in zip(plain, converted, strict=True):
         if not torch.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True):
@@ -232,7 +227,35 @@ def _called(model: nn.Module, found: Branches, replace: bool, inputs: Inputs) ->
                 f"{float((one - other).abs().max()):.3g}); nothing was changed. Leave branches out by "
                 "where= to see which it is"
             )
-    return list(order)
+    return seen
+
+
+def _watching(module: nn.Module, name: str, seen: dict[str, str]) -> Callable[..., Any]:
+    plain = module.forward
+
+    def passed(*args: Any, **kwargs: Any) -> Any:
+        output = plain(*args, **kwargs)
+        seen.setdefault(name, "")
+        return output
+
+    def added(
+        shortcut: Any, branch: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, owners: Any = ()
+    ) -> Any:
+        y = branch(*args, **(kwargs or {}))
+        seen[name] = seen.get(name) or _why_no_branch(shortcut, y)
+        return shortcut + y
+
+    return added if isinstance(module, ResidualSum) else passed
+
+
+def _why_no_branch(shortcut: object, branch: object) -> str:
+    if not all(isinstance(t, Tensor) and t.is_floating_point() for t in (shortcut, branch)):
+        return "what it adds are no floating tensors"
+    assert isinstance(shortcut, Tensor)
+    assert isinstance(branch, Tensor)
+    if shortcut.shape[:1] != branch.shape[:1] or torch.broadcast_shapes(shortcut.shape, branch.shape) != shortcut.shape:
+        return f"the shapes {tuple(shortcut.shape)} and {tuple(branch.shape)} are added, as no residual block does"
+    return ""
 
 
 def _neutral(number: int, rate: float, site: BranchSite) -> ResidualSum:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -43,12 +43,14 @@ class Branches:
     classes: list[tuple[str, nn.Module, type[nn.Module]]] = field(default_factory=list)  # name, module, what it becomes
 
 
-def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str] | None, run: bool) -> Branches:
+def find_branches(
+    model: nn.Module, where: Where, replace: bool, chosen: Mapping[str, str] | None, run: bool
+) -> Branches:
     """The branches of a model in the order of its tree.
 
     Args:
         replace: whether an addition is edited whose branch another module drops already.
-        chosen: the names to be taken, as a run has shown; ``None``: all.
+        chosen: the names that a run has shown, each with the reason not to take it, or ""; ``None``: all are taken.
         run: whether a run will show, or has shown, what is reached.
     """
     forget()
@@ -58,6 +60,9 @@ def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str
     taken: set[int] = set()
     silenced: set[int] = set()  # drop already what an edited addition drops
 
+    def unreached(name: str) -> str:
+        return "" if chosen is None else chosen.get(name, "not reached in the run")
+
     def add_module(module: nn.Module) -> None:
         name = names[id(module)]
         if id(module) in taken:
@@ -65,8 +70,8 @@ def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str
         taken.add(id(module))
         owner, _, child = name.rpartition(".")
         rate = drop_paths.get(id(module))
-        if chosen is not None and name not in chosen:
-            found.skipped.append(Skip(name, module, "not reached in the run"))
+        if reason := unreached(name):
+            found.skipped.append(Skip(name, module, reason))
         elif not where(name, module):
             found.skipped.append(Skip(name, module, "where(name, module) is false"))
         elif rate is not None and rate.survival is None:
@@ -80,12 +85,10 @@ def find_branches(model: nn.Module, where: Where, replace: bool, chosen: set[str
         if drop_path is not None and (not replace or drop_paths[id(drop_path)].survival is None):
             add_module(drop_path)
             return False
-        missed, reason = False, ""
-        if chosen is not None and residual.name not in chosen:
-            reason = "not reached in the run"
-        elif residual.condition and not run:
+        missed, reason = False, unreached(residual.name)
+        if not reason and residual.condition and not run:
             missed, reason = True, f"whether it runs depends on {residual.condition}: give inputs"
-        elif not where(residual.name, residual.owner):
+        elif not reason and not where(residual.name, residual.owner):
             reason = "where(name, module) is false"
         if reason:
             found.skipped.append(_skip(residual, reason, missed))

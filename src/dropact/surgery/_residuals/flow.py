@@ -79,6 +79,17 @@ def _assigned(statement: ast.stmt) -> list[ast.expr]:
     return []
 
 
+def may_bind(statement: ast.stmt) -> set[str]:
+    """The names that a statement binds, if it comes to that."""
+    found = {statement.name} if isinstance(statement, ast.FunctionDef | ast.ClassDef) else set()
+    for node in _own(statement):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    return found
+
+
 def binds(statement: ast.stmt, truth: Truth) -> set[str]:
     """The names that a statement surely binds anew."""
     if isinstance(statement, ast.If):

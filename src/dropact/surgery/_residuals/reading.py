@@ -13,7 +13,7 @@ from torch import nn
 from dropact.surgery._edit import Edit, span
 from dropact.surgery._methods import methods
 from dropact.surgery._residuals.additions import additions, adds, operands, replace
-from dropact.surgery._residuals.flow import Truth, binds, cut, exposed, names_read
+from dropact.surgery._residuals.flow import Truth, binds, cut, exposed, may_bind, names_read
 from dropact.surgery._residuals.overwriting import Overwriting, changes, in_line
 from dropact.surgery._residuals.truths import Truths
 from dropact.surgery._residuals.worth import Worth, Worths, weights
@@ -222,7 +222,7 @@ class _Rewriter:
                 residual.problem = "it stands in a loop, in which its branch is another one each time"
             if residual.problem is None:
                 calls = {call for call, _ in alone[heavy < light]}
-                index = self._convert(suite, index, tails, node, branch, shortcut, calls, residual)
+                index = self._convert(suite, index, tails, worths, node, branch, shortcut, calls, residual)
         return index
 
     def _residual(self, node: ast.AST, text: str, condition: str) -> Residual:
@@ -238,6 +238,7 @@ class _Rewriter:
         suite: list[ast.stmt],
         index: int,
         tails: list[list[ast.stmt]],
+        worths: Worths,
         node: ast.AST,
         branch: ast.expr,
         shortcut: ast.expr,
@@ -253,6 +254,10 @@ class _Rewriter:
         changed = changes([*suite[:index], ast.Return(branch)], self._overwriting, self._truth)
         made = cut(suite, index, branch, elsewhere, after, changed, self._local, self._self, self._truth)
         inside = [suite[i] for i in made.statements]
+        kept = [s for i, s in enumerate(suite[:index]) if i not in made.statements]
+        unsure = set(made.inputs) - worths.bound
+        unsure &= worths.given.union(*map(may_bind, kept))
+        inputs = [name for name in made.inputs if name in worths.bound | unsure]  # others have no value from before
         walked = [n for part in (*inside, branch) for n in ast.walk(part)]
         residual.drop_path = self._drop_path(walked)
         if any(isinstance(n, ast.Name) and n.id == "super" for n in walked):
@@ -261,15 +266,17 @@ class _Rewriter:
             residual.problem = f"{made.held or 'a part of its branch'} is needed elsewhere as well"
         elif overwritten := sorted(changed[-1] & (elsewhere | after) & self._local):
             residual.problem = f"its branch changes {', '.join(overwritten)} in place, needed elsewhere as well"
+        elif unsure:
+            residual.problem = f"its branch reads {', '.join(sorted(unsure))}, which may have no value there"
         if residual.problem is not None or not self._wanted(residual):
             return index
         self.changed = True
         name = f"{residual.child}_branch"
         self._local.add(name)
-        function = ast.parse(f"def {name}({', '.join(made.inputs)}):\n    return None").body[0]
+        function = ast.parse(f"def {name}({', '.join(inputs)}):\n    return None").body[0]
         assert isinstance(function, ast.FunctionDef)
         function.body = [*inside, ast.Return(branch)]
-        taken = "".join(f"{n}, " for n in made.inputs)
+        taken = "".join(f"{n}, " for n in inputs)
         owners = "".join(f"{o}, " for o in self._owners(walked))
         call = ast.parse(f"{self._self}.{residual.child}(_, {name}, ({taken}), owners=({owners}))", mode="eval").body
         assert isinstance(call, ast.Call)
@@ -281,7 +288,6 @@ class _Rewriter:
             suite[index] = ast.Assign(targets=[ast.Name(target, ast.Store())], value=call)
         else:
             replace(statement, node, call)
-        kept = [s for i, s in enumerate(suite[:index]) if i not in made.statements]
         suite[: index + 1] = [*kept, function, suite[index]]
         return len(kept) + 1
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import operator
 
 from torch import nn
 
 from dropact.surgery._resolve import UNKNOWN, Resolver
+
+_ORDERS = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
 
 
 class Truths:
@@ -40,6 +43,9 @@ class Truths:
         simple = all(isinstance(value, bool | int | float | str | None) for value in (one, other))
         if isinstance(op, ast.Eq | ast.NotEq) and simple:
             return (one == other) == isinstance(op, ast.Eq)
+        order = _ORDERS.get(type(op))
+        if order is not None and isinstance(one, int | float) and isinstance(other, int | float):
+            return order(one, other)
         return None
 
     def _value(self, node: ast.expr) -> tuple[bool, object]:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from dropact.surgery._methods import methods
+from dropact.surgery._residuals.flow import binds, may_bind
 from dropact.surgery._residuals.truths import Truths
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._source import UnreadableError, read
@@ -78,11 +79,14 @@ class Worths:
         self._resolver, self._truth = resolver, truth or Truths(resolver)
         self.of: dict[str, Worth] = {name: Worth.of(name) for name in arguments}
         self.sequences: set[str] = set()  # names of tuples and lists
+        self.bound = set(self.of)  # names that have a value, loops taken to be run through
+        self.given = set(self.of)  # those that may have had one where the suite begins
         self._known: dict[FunctionType, Dependence | None] = {}
 
     def copy(self) -> Worths:
         twin = Worths((), self._resolver, self._truth)
         twin.of, twin.sequences, twin._known = dict(self.of), set(self.sequences), self._known
+        twin.bound, twin.given = set(self.bound), self.bound | set(self.of)
         return twin
 
     def value(self, node: ast.AST) -> Worth:
@@ -219,6 +223,7 @@ class Worths:
 
     def run(self, statement: ast.stmt) -> None:
         """What the variables are worth after a statement."""
+        self.bound |= binds(statement, self._truth) if isinstance(statement, ast.If) else may_bind(statement)
         sum_of = getattr(statement, "worth", None)
         if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
             if statement.value is None:
