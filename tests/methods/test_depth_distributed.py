@@ -1,11 +1,10 @@
 """Two ranks that skip branches: nothing hangs, weights stay equal, decisions are shared or not as asked."""
 
-import json
-import os
+from functools import partial
 
 import pytest
 import torch
-import torch.distributed as dist
+from gloo import on_ranks
 from torch import nn
 
 import dropact
@@ -32,25 +31,15 @@ def _train(shared, mode, rank):
     return {"called": called, "weights": torch.cat([p.detach().flatten() for p in net.parameters()]).tolist()}
 
 
-def _rank(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    (folder / f"{rank}.json").write_text(json.dumps([_train(*case, rank) for case in CASES]))
-    dist.barrier()
-    os._exit(0)  # torch's own threads of gloo abort one interpreter in fifty while it shuts down
-
-
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(_rank, (folder,), nprocs=2)
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+def found(tmp_path_factory):
+    cases = {f"{mode}-{shared}": partial(_train, shared, mode) for shared, mode in CASES}
+    return on_ranks(cases, tmp_path_factory.mktemp("ranks"))
 
 
-@pytest.mark.parametrize("case", range(3), ids=[f"{mode}-{shared}" for shared, mode in CASES])
-def test_two_ranks(case, ranks):
-    one, other = (rank[case] for rank in ranks)
-    shared, mode = CASES[case]
+@pytest.mark.parametrize(("shared", "mode"), CASES)
+def test_two_ranks(shared, mode, found):
+    one, other = found[f"{mode}-{shared}"]
     assert one["weights"] == other["weights"]
     # 48 fair coins agree by accident with probability 2**-48
     assert (one["called"] == other["called"]) == (shared is not None)

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from dropact._arguments import check_choice, check_number, check_probability
 from dropact._random import as_seed, check_seed, chosen_on_host, is_chosen, random_words
-from dropact.kernels._dispatch import forward_mode
+from dropact.kernels import forward_mode
+from dropact.methods._owners import parameters_of, waits_for_ranks
 from dropact.methods._rows import AllAndSome, Alone, SomeAdded, add_rows, select_rows
 from dropact.methods._shared import SharedSeeds
 
@@ -119,27 +120,42 @@ def _survivors(x: Tensor, drop_prob: float | Tensor, how: How, seed: int | Tenso
     return torch.tensor([row for row in range(count) if row not in dropped], dtype=torch.int64)
 
 
-def _on_host(x: Tensor, size: int | None, drop_prob: float | Tensor, how: How, seed: Seed) -> Tensor:
+def _kept(
+    x: Tensor, size: int | None, drop_prob: float | Tensor, how: How, seed: Seed, owners: Iterable[object]
+) -> tuple[Tensor, bool]:
+    shared = isinstance(seed, SharedSeeds)
     drawn = seed.next() if isinstance(seed, SharedSeeds) else seed
-    return _survivors(x, drop_prob, how, drawn) if size is None else draw_subset(x, size, drawn)
+    if size is not None:
+        return draw_subset(x, size, drawn), False
+    waits = waits_for_ranks(owners) if 0 < float(drop_prob) < 1 else None
+    if waits is not None and not shared and (how.mode == "batch" or waits[1]):
+        or_else = "" if waits[1] else ", or mode='subset'"
+        raise RuntimeError(
+            f"{waits[0]} in the branch communicates, and ranks that decide for themselves would wait for each other "
+            f"for ever: give shared= a number, the same on all ranks{or_else}"
+        )
+    return _survivors(x, drop_prob, how, drawn), shared or waits is not None
 
 
-_untraced: Callable[..., Tensor] | None = None
+_untraced: Callable[..., tuple[Tensor, bool]] | None = None
 
 
-def draw_kept(x: Tensor, size: int | None, drop_prob: float | Tensor, how: How, seed: Seed) -> Tensor:
-    """The rows that are kept, ``size`` of them if their number is fixed.
+def draw_kept(
+    x: Tensor, size: int | None, drop_prob: float | Tensor, how: How, seed: Seed, owners: Iterable[object]
+) -> tuple[Tensor, bool]:
+    """The rows that are kept, ``size`` of them if their number is fixed; and whether other ranks, with other rows or
+    another number of them, wait for the branch to be called.
 
     No compiler looks into what Python decides: it would follow its integers through the hash.
     """
     global _untraced
     if size is not None and not isinstance(seed, SharedSeeds):
-        return draw_subset(x, size, seed)
+        return draw_subset(x, size, seed), False
     if not torch.compiler.is_compiling():
-        return _on_host(x, size, drop_prob, how, seed)
+        return _kept(x, size, drop_prob, how, seed, owners)
     if _untraced is None:  # here, where the compiler is loaded already: that takes a second
-        _untraced = torch.compiler.disable(_on_host)
-    return _untraced(x, size, drop_prob, how, seed)
+        _untraced = torch.compiler.disable(_kept)
+    return _untraced(x, size, drop_prob, how, seed, owners)
 
 
 def times(y: Tensor, factor: float | Tensor) -> Tensor:
@@ -163,11 +179,12 @@ def add_dropped(
     kwargs: dict[str, Any],
     drop_prob: float | Tensor,
     how: How,
-    parameters: Callable[[], Iterable[Tensor]],
+    owners: Iterable[object],
     seed: Seed = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """What training makes of the sum: of a draw, or of ``mask``."""
+    """What training makes of the sum: of a draw, or of ``mask``. The owners are the modules and parameters that the
+    branch uses."""
     if how.compute == "masked":
         if mask is None:
             assert not isinstance(seed, SharedSeeds)  # ResidualSum refuses it
@@ -179,17 +196,20 @@ def add_dropped(
     if size == rows:
         return shortcut + times(branch(*args, **kwargs), factor)
     if mask is not None:
-        kept = (~mask).reshape(-1).nonzero().reshape(-1)
+        kept, awaited = (~mask).reshape(-1).nonzero().reshape(-1), False
     else:
-        kept = draw_kept(shortcut, size, drop_prob, how, seed)
+        kept, awaited = draw_kept(shortcut, size, drop_prob, how, seed, owners)
     if len(kept) == rows:
         return shortcut + times(branch(*args, **kwargs), factor)
     if len(kept):
         return _add_some(shortcut, branch, args, kwargs, kept.to(shortcut.device, non_blocking=True), factor, how)
+    if awaited and how.mode == "row":
+        nothing = torch.ones(rows, dtype=torch.bool, device=shortcut.device)
+        return add_masked(shortcut, branch(*args, **kwargs), nothing, drop_prob, how)
     read: list[Tensor] = []
     if torch.is_grad_enabled():
         given = (value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor))
-        read = [t for t in (*parameters(), *given) if t.requires_grad and t is not shortcut]
+        read = [t for t in (*parameters_of(owners), *given) if t.requires_grad and t is not shortcut]
     return Alone.apply(shortcut, *read) if read else shortcut.clone()
 
 

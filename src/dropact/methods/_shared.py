@@ -21,8 +21,9 @@ class SharedSeeds:
     >>> (a.next(), a.next()) == (b.next(), b.next())
     True
 
-    A forward pass that is computed again, under activation checkpointing, gets the seed of the first time: it is known
-    by the state that torch's default generator was put back to, of which one seed is drawn here and remembered.
+    It depends on nothing that a rank has of its own. A forward pass that is computed again, under activation
+    checkpointing, is one within a backward pass, and gets the seed of the first time: it is known by the state that
+    torch's default generator was put back to, of which one seed is drawn here and remembered.
 
     Attributes:
         base: the number given.
@@ -36,13 +37,19 @@ class SharedSeeds:
 
     def next(self) -> int:
         drawn = int(draw_seed(_LIKE))
-        if drawn not in self._numbers:
+        if torch._C._current_graph_task_id() < 0:  # not within a backward pass
+            self._numbers.pop(drawn, None)  # a generator that was seeded again comes by here again
             self._numbers[drawn] = self.count
             self.count += 1
             if len(self._numbers) > _REMEMBERED:
                 del self._numbers[next(iter(self._numbers))]
-        number = self._numbers[drawn]
-        return derived_seed(self.base, number)
+        elif drawn not in self._numbers:
+            raise RuntimeError(
+                "a branch with shared decisions is computed again in a backward pass, with another state of torch's "
+                "default generator than at first, so that nobody knows which decision to take again: "
+                "checkpoint(preserve_rng_state=True)"
+            )
+        return derived_seed(self.base, self._numbers[drawn])
 
 
 @contextmanager

@@ -76,6 +76,9 @@ class ResidualSum(LayerWithRate):
 
         Args:
             owners: the modules and parameters that the branch uses, which get gradients of 0 where it is not computed.
+
+        Raises:
+            RuntimeError: an owner waits for other ranks, which decide for themselves.
         """
         how, kwargs = self._how, kwargs or {}
         if isinstance(shortcut, torch.fx.Proxy):
@@ -90,7 +93,7 @@ class ResidualSum(LayerWithRate):
         if not self.training:
             return add_mean(shortcut, branch(*args, **kwargs), self.rate(), how)
         rate = self._training_rate(shortcut.device)
-        return add_dropped(shortcut, branch, args, kwargs, rate, how, lambda: _parameters(owners), self.shared)
+        return add_dropped(shortcut, branch, args, kwargs, rate, how, owners, self.shared)
 
     def _training_rate(self, device: torch.device) -> float | Tensor:
         if self._how.mode == "subset":  # whose shapes depend on it
@@ -137,13 +140,3 @@ class FixedSum(nn.Module):
 
     def extra_repr(self) -> str:
         return f"factor={self.factor:g}"
-
-
-def _parameters(owners: Iterable[object]) -> Iterable[nn.Parameter]:
-    found: dict[int, nn.Parameter] = {}
-    for owner in owners:
-        held = (
-            [owner] if isinstance(owner, nn.Parameter) else owner.parameters() if isinstance(owner, nn.Module) else ()
-        )
-        found |= {id(p): p for p in held}
-    return found.values()

@@ -110,8 +110,7 @@ def stochastic_depth(
         check_shape(mask, around, how, drop_prob)
     if not training:
         return add_mean(around, branch(x), drop_prob, how)
-    parameters = branch.parameters if isinstance(branch, nn.Module) else tuple
-    return add_dropped(around, branch, (x,), {}, drop_prob, how, parameters, seed, mask)
+    return add_dropped(around, branch, (x,), {}, drop_prob, how, (branch,), seed, mask)
 
 
 class StochasticDepth(nn.Module):
@@ -136,10 +135,11 @@ class StochasticDepth(nn.Module):
 
     Each rank of a distributed run takes its own decisions, from its own generator. With ``shared=`` a number, the same
     on all ranks, they take the same ones without a word between them: a function of that number and of how often the
-    layer was called in training. Layers need numbers of their own. What fully sharded data parallelism communicates
-    inside a branch asks for shared decisions. To resume exactly, put ``layer.sum.shared.count`` back. Calls are counted
-    in Python: ``compute="masked"``, which compiled code and CUDA graphs run, is refused beside it, and mode "subset"
-    then breaks the graph.
+    layer was called in training, and of nothing that a rank has of its own. Layers need numbers of their own. Where
+    ranks wait for each other inside a branch (a module of it is fully sharded, its parameters are DTensors, a
+    SyncBatchNorm), skipping by batch needs shared decisions, and says so at the first step if torch has a class for
+    it. To resume exactly, put ``layer.sum.shared.count`` back. Calls are counted in Python: ``compute="masked"``, which
+    compiled code and CUDA graphs run, is refused beside it, and mode "subset" then breaks the graph.
 
     Args:
         branch: module from ``x`` to what is added.
