@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib
 import torch
 
 import dropact
-from dropact.report.figures import new_figure
-from dropact.report.svg import INK, SETTINGS, render, standalone
+from dropact.report.svg import INK, canvas, render, standalone
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,8 +141,7 @@ PICTURES: Mapping[str, tuple[str, str, Callable[[list["Axes"]], None]]] = {
 def drawn(name: str) -> str:
     """The picture of a card, as a file of its own."""
     title, description, draw = PICTURES[name]
-    with matplotlib.rc_context(SETTINGS):
-        figure = new_figure(7.4, 3.0)
+    with canvas(7.4, 3.0) as figure:
         axes = list(figure.subplots(1, 2))
         draw(axes)
         for axis in axes:

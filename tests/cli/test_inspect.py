@@ -26,7 +26,8 @@ def test_a_run_by_its_directory_and_by_its_weights(run, tmp_path, capsys):
         "4 of 4 call sites converted",
     ):
         assert words in shown[0]
-    assert re.search(r"Recalibrating BatchNorm .* error [\d.]+ before, [\d.]+ after", shown[0].replace("\n", " "))
+    said = " ".join(shown[0].split())
+    assert re.search(r"Recalibrating BatchNorm .*: (\w+) error [\d.]+ % before, \1 error [\d.]+ % after", said)
     html = page.read_text()
     assert html.startswith("<!doctype html>")
     for words in ("What to do", "Shift, BatchNorm recalibrated", "stage2.2", "dropact inspect", "torch"):

@@ -124,7 +124,7 @@ def test_recalibration_is_tried_on_a_copy():
         found.layers[1].measured - found.layers[1].alone
     )
     assert found.layers[0].recalibrated == pytest.approx(found.layers[0].measured, abs=0.05)
-    assert f"error {found.before:.4g} before, {found.after:.4g} after, in" in found.recommendations[-1]
+    assert f"error {found.before:.4g} before, error {found.after:.4g} after, in" in found.recommendations[-1]
     assert inspect(model, x).layers[1].recalibrated is None
 
 
@@ -161,9 +161,9 @@ def test_recommendations(reports, words):
 
 
 def test_recommendations_on_drop_prob_and_error():
-    advice = recommendations([report()], Coverage(()), ["a"], before=3.0, after=2.5)
+    advice = recommendations([report()], Coverage(()), ["a"], said=("test error 3 %", "test error 2.5 %"))
     assert "beyond the worst variance shift in a" in advice[0]
-    assert "here: error 3 before, 2.5 after, in this one training" in advice[1]
+    assert "here: test error 3 % before, test error 2.5 % after, in this one training" in advice[1]
     model = nn.Sequential(DropActivation(0.5))
     assert "beyond the worst variance shift in 0" in inspect(model, torch.randn(64, 4)).recommendations[0]
 

@@ -113,7 +113,7 @@ def test_the_report_draws_mean_and_band_by_step(recorded):
 def test_the_report_says_how_far_the_shift_has_gone_at_the_end(recorded, tmp_path):
     # t(2) = 4.303: 0.2 / √3 * t = 0.497, 0.01 / √3 * t = 0.025; differences .003 .005 .007: 0.002 / √3 * t = 0.005
     plain = "Var(test) / Var(train) after stage2: 1.700 [1.203, 2.197] at step 100, 1.010 [0.985, 1.035] at step 300."
-    other = "1.300 at step 100, 1.015 [0.985, 1.045] at step 300, +0.005 [+0.000, +0.010] to ReLU (baseline)."
+    other = "1.300 at step 100, 1.015 [0.985, 1.045] at step 300, +0.005 [0.000, +0.010] to ReLU (baseline)."
     first, second = sentences(recorded)
     assert first == f"ReLU (baseline), {plain}"
     assert second == f"Drop-Activation (drop_prob 0.05), Var(test) / Var(train) after stage2: {other}"

@@ -168,9 +168,9 @@ def test_points_of_a_figure_share_a_table_and_bear_the_papers_p(tmp_path):
     assert "Difference to baseline (points)" in of_methods(table).headings
     assert {row.reference for row in table.rows[1:]} == {"p (keep) = 1.00: ReLU (baseline)"}
     assert table.rows[1].difference.mean < 0
-    found = figure2.points(table)
+    found = figure2.rows_by_keep(table)
     assert list(found) == pytest.approx([0.6, 0.85, 0.9, 0.95, 1.0])
-    assert found[1.0].mean == 16.5
+    assert found[1.0].test.mean == 16.5
     drawn = "".join(ElementTree.fromstring(figure2.picture(table, "keep")).itertext())
     assert "smallest mean at 0.95 (diamond)" in drawn
     assert "train 0.25 %" in drawn

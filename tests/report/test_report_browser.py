@@ -89,6 +89,11 @@ def test_no_width_between_scrolls_sideways(visit, width):
     assert sideways(visit("wide", viewport={"width": width, "height": 700})) <= 0
 
 
+def test_no_column_of_the_widest_table_is_cut_on_a_desk(visit):
+    page = visit("wide", viewport=DESK)
+    assert page.evaluate("[...document.querySelectorAll('.table')].filter(e => e.scrollWidth > e.clientWidth)") == []
+
+
 def test_the_widest_table_fits_on_paper(visit):
     """A4 across, less the margins: 273 mm of 96/25.4 pixels."""
     page = visit("wide", viewport={"width": 1031, "height": 700})

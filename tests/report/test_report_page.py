@@ -7,9 +7,9 @@ import pytest
 from makers import ENVIRONMENT, make_run
 
 from dropact.report import collect, pictures, write_report
-from dropact.report.figures import thinned
 from dropact.report.grids import Grid, of_runs
-from dropact.report.page import html_table, page
+from dropact.report.marks import thinned
+from dropact.report.page import bullets, html_table, page
 from dropact.report.pictures import LINES
 from dropact.report.text import markdown_table
 
@@ -169,6 +169,30 @@ def test_every_run_is_listed_with_its_environment(folder):
     assert report.environments[1]["command"] == "dropact train --seed 3"
     text = "".join(outline(page(report)).text)
     assert text.index("Environment 1") < text.index("Environment 2") < text.index("dropact train --seed 3")
+
+
+def test_what_environments_share_is_said_once_and_what_is_not_known_is_not(tmp_path):
+    known = {**ENVIRONMENT, "accelerator": None, "data_note": "", "processor": "Some CPU"}
+    before = [{**known, "command": "dropact train", "git_revision": "b" * 40}]
+    for seed, more in enumerate(({}, {"threads": 7}, {"before": before})):
+        make_run(tmp_path, seed=seed, environment={**known, **more})
+    html = page(collect(tmp_path))
+    assert (html.count("<dd>Some CPU</dd>"), html.count("<pre>")) == (1, 3)
+    assert "<dt>threads</dt><dd>7</dd>" in html
+    assert f"<dd>command dropact train; git revision {'b' * 40}</dd>" in html
+    assert not any(word in html for word in ("null", "accelerator", "data note", "{&quot;"))
+
+
+def test_what_stands_in_back_ticks_is_code():
+    assert bullets(["`a < b` helps"]) == "<ul><li><code>a &lt; b</code> helps</li></ul>\n"
+
+
+def test_options_are_called_what_readers_call_them(tmp_path):
+    make_run(tmp_path, method="aid", options={"aid_drop_prob": 0.1})
+    make_run(tmp_path, method="depth-uniform", options={"uniform_budget": 0.5}, network="resnet-20")
+    html = page(collect(tmp_path))
+    assert "AID (drop_prob 0.1)" in html
+    assert "Stochastic depth, uniform (budget 0.5)" in html
 
 
 def test_settings_are_told_apart_by_their_titles(folder):

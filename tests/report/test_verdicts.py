@@ -94,8 +94,8 @@ def test_a_profile_without_a_uniform_one_is_compared_with_the_baseline(folder):
             f"survival rates by sensitivity against uniform, budget 0.5 {BESIDE}",
             -4.0,
         ),
-        ("Stochastic depth, uniform (uniform_budget 0.7)", 7.0),
-        ("Stochastic depth, linear (linear_budget 0.8)", 3.0),
+        ("Stochastic depth, uniform (budget 0.7)", 7.0),
+        ("Stochastic depth, linear (budget 0.8)", 3.0),
     ]
 
 

@@ -71,6 +71,7 @@ def inspect(
     x: Any,
     batches: Iterable[Any] = (),
     evaluate: Callable[[nn.Module], float] | None = None,
+    shown: str = "error {:.4g}",
 ) -> Inspection:
     """Look at a model on one batch.
 
@@ -88,6 +89,7 @@ def inspect(
         x: one batch, its one argument, best of some hundred training samples.
         batches: training data with which BatchNorm is recalibrated on a copy; not tried without.
         evaluate: called with the model before and with the copy after, such as its validation error.
+        shown: how that number is shown, with its unit.
 
     Raises:
         ValueError: a model without activations of dropact.
@@ -111,7 +113,8 @@ def inspect(
     ]
     found = coverage(model, x)
     past = [name for name, layer in layers.items() if _past_the_worst(layer)]
-    return Inspection(reports, found, gap, before, after, recommendations(reports, found, past, before, after))
+    said = None if before is None or after is None else (shown.format(before), shown.format(after))
+    return Inspection(reports, found, gap, before, after, recommendations(reports, found, past, said))
 
 
 def _report(site: str, layer: nn.Module, values: dict[str, float], recalibrated: float | None) -> LayerReport:

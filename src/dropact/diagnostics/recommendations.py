@@ -39,8 +39,7 @@ def recommendations(
     reports: Sequence[LayerReport],
     coverage: Coverage,
     past: Sequence[str],
-    before: float | None = None,
-    after: float | None = None,
+    said: tuple[str, str] | None = None,
 ) -> list[str]:
     """Sentences, the most pressing first; one that says so where there is nothing to do.
 
@@ -48,7 +47,7 @@ def recommendations(
         reports: the layers of dropact.
         coverage: every call of an activation.
         past: names of layers whose drop_prob lies beyond that of the worst variance shift.
-        before, after: an error before and after BatchNorm was recalibrated.
+        said: an error before and after BatchNorm was recalibrated, as it is to be shown.
     """
     advice = []
     if left := [site.name for site in coverage.having(CONVERTIBLE)]:
@@ -68,17 +67,17 @@ def recommendations(
             f"drop_prob lies beyond the worst variance shift in {_listed(past)}: there the network is nearer to a "
             "linear one than to its own activation."
         )
-    advice += _on_shifts(reports, before, after)
+    advice += _on_shifts(reports, said)
     return advice or ["Nothing to change."]
 
 
-def _on_shifts(reports: Sequence[LayerReport], before: float | None, after: float | None) -> list[str]:
+def _on_shifts(reports: Sequence[LayerReport], said: tuple[str, str] | None) -> list[str]:
     wide = [r for r in reports if abs(r.measured - 1) > WIDE_SHIFT]
     tried = [r for r in wide if r.recalibrated is not None]
     recalibrate = "BatchNorm (dropact.diagnostics.recalibrate_batchnorm_)"
-    if before is not None and after is not None:
+    if said:
         return [
-            f"Recalibrating {recalibrate} here: error {before:.4g} before, {after:.4g} after, in this one training; "
+            f"Recalibrating {recalibrate} here: {said[0]} before, {said[1]} after, in this one training; "
             "`dropact compare --recalibrated` says over seeds whether it helps."
         ]
     if tried:

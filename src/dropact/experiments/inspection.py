@@ -123,7 +123,8 @@ def look_at(target: Target, images: int = 512) -> Inspection:
     def evaluate(network: nn.Module) -> float:
         return error_percent(network, part, normalise)
 
-    return inspect(target.network, x, batches, evaluate)
+    shown = f"{'validation' if held_out else 'test'} error {{:.2f}} %"
+    return inspect(target.network, x, batches, evaluate, shown)
 
 
 def _plain(config: RunConfig, data: Dataset) -> nn.Module:

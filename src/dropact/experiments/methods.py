@@ -33,6 +33,7 @@ class Option:
     least: float = 0
     most: float = 1
     whole: bool = False
+    shown: str = ""  # in tables, where it is not its name
 
     @property
     def accepted(self) -> str:
@@ -187,7 +188,9 @@ METHODS: Mapping[str, Regulariser] = {
         check=_even_hole,
     ),
     # On the input of every fully connected layer but the first: what "dropout" means of a multilayer perceptron.
-    "hidden-dropout": Regulariser("Dropout in all hidden layers", {"hidden_rate": Option(0.5)}, _hidden_dropout),
+    "hidden-dropout": Regulariser(
+        "Dropout in all hidden layers", {"hidden_rate": Option(0.5, shown="rate")}, _hidden_dropout
+    ),
     "gaaf": _activations("GAAF", {}, lambda options: GAAF()),
     # Huang et al. (2016): the survival rates fall to that of the last block in a straight line.
     "stochastic-depth": _branches(
@@ -197,19 +200,29 @@ METHODS: Mapping[str, Regulariser] = {
     ),
     # At the same budget, the mean share of active branches (Hayou and Ayed, 2021).
     "depth-uniform": _branches(
-        "Stochastic depth, uniform", {"uniform_budget": Option(0.75)}, lambda options: options["uniform_budget"]
+        "Stochastic depth, uniform",
+        {"uniform_budget": Option(0.75, shown="budget")},
+        lambda options: options["uniform_budget"],
     ),
-    "depth-linear": _branches("Stochastic depth, linear", {"linear_budget": Option(0.75, least=0.5)}, _linear_budget),
+    "depth-linear": _branches(
+        "Stochastic depth, linear", {"linear_budget": Option(0.75, least=0.5, shown="budget")}, _linear_budget
+    ),
     "depth-sensitivity": Regulariser(
         "Stochastic depth, by sensitivity",
-        {"sensitive_budget": Option(0.75)},
+        {"sensitive_budget": Option(0.75, shown="budget")},
         network_on=_sensitive_budget,
         drops_branches=True,
     ),
-    "aid": _activations("AID", {"aid_drop_prob": Option(0.1)}, lambda options: AID(drop_prob=options["aid_drop_prob"])),
+    "aid": _activations(
+        "AID",
+        {"aid_drop_prob": Option(0.1, shown="drop_prob")},
+        lambda options: AID(drop_prob=options["aid_drop_prob"]),
+    ),
     # No last epochs with ReLU alone, as the paper has them: our runs have one network from beginning to end.
     "stocha": _activations(
-        "StochA", {"stocha_drop_prob": Option(0.5)}, lambda options: StochA(drop_prob=options["stocha_drop_prob"])
+        "StochA",
+        {"stocha_drop_prob": Option(0.5, shown="drop_prob")},
+        lambda options: StochA(drop_prob=options["stocha_drop_prob"]),
     ),
 }
 

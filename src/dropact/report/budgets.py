@@ -1,14 +1,14 @@
 """Profiles of survival rates at equal budgets: each against the uniform one on the same seeds, and a picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dropact.experiments.statistics import ALPHA, Summary, holm, paired_difference
+from dropact.experiments.statistics import ALPHA, Summary, paired_difference
 from dropact.report.captions import DETECTABLE, mean_and_interval, paired, probability, shows
-from dropact.report.figures import COLOURS, DASHES, MARKERS, new_figure
 from dropact.report.grids import Grid
-from dropact.report.svg import INK, SETTINGS, render
-from dropact.report.tables import BASELINE, MethodResult, Table
+from dropact.report.marks import COLOURS, DASHES, MARKERS, points
+from dropact.report.svg import INK, canvas, render
+from dropact.report.tables import BASELINE, MethodResult, Table, corrected
 
 # Their option is the budget.
 PROFILES = {
@@ -56,27 +56,21 @@ def profiles(table: Table) -> dict[str, dict[float, MethodResult]]:
 
 def _budget(row: MethodResult) -> float:
     option, _ = PROFILES[row.method]
-    return next(iter(row.runs.values())).config.options[option]
-
-
-def _errors(row: MethodResult) -> Mapping[int, float]:
-    return {seed: run.result["test_error"] for seed, run in row.runs.items()}
+    return row.config.options[option]
 
 
 def against_uniform(table: Table) -> list[Against]:
     """Every other profile at every budget that uniform rates have too."""
     found = profiles(table)
     uniform = found.pop(UNIFORM, {})
-    pairs = []
-    for method, rows in found.items():
-        for budget, row in rows.items():
-            if budget in uniform:
-                difference = paired_difference(_errors(row), _errors(uniform[budget]))
-                if difference is not None:
-                    pairs.append(Against(budget, method, uniform[budget].test, difference, None))
-    tested = [pair for pair in pairs if pair.difference.p_value is not None]
-    corrected = dict(zip(map(id, tested), holm([p.difference.p_value or 0.0 for p in tested]), strict=True))
-    return [replace(pair, corrected=corrected.get(id(pair))) for pair in pairs]
+    pairs = [
+        Against(budget, method, uniform[budget].test, difference, None)
+        for method, rows in found.items()
+        for budget, row in rows.items()
+        if budget in uniform and (difference := paired_difference(row.errors, uniform[budget].errors)) is not None
+    ]
+    by_holm = corrected([pair.difference for pair in pairs])
+    return [replace(pair, corrected=p) for pair, p in zip(pairs, by_holm, strict=True)]
 
 
 def is_paired(row: MethodResult, pairs: Sequence[Against]) -> bool:
@@ -128,28 +122,16 @@ def sentences(table: Table) -> list[str]:
 
 def picture(table: Table, name: str) -> str | None:
     """Test error against the budget, a line per profile, with 95 % intervals; None for fewer than three budgets."""
-    import matplotlib
-
     found = profiles(table)
-    budgets = sorted({budget for rows in found.values() for budget in rows})
-    if len(budgets) < 3:
+    if len({budget for rows in found.values() for budget in rows}) < 3:
         return None
-    with matplotlib.rc_context(SETTINGS):
-        figure = new_figure(5.2, 3.4)
+    with canvas(5.2, 3.4) as figure:
         axes = figure.subplots()
         for place, (method, rows) in enumerate(found.items(), start=1):
-            axes.errorbar(
-                [budget + 0.004 * (place - 2) for budget in rows],  # beside each other, that all intervals are seen
-                [row.test.mean for row in rows.values()],
-                yerr=[row.test.half_width or 0.0 for row in rows.values()],
-                color=COLOURS[place],
-                linestyle=DASHES[place],
-                marker=MARKERS[place],
-                markersize=4,
-                linewidth=1.4,
-                capsize=3,
-                label=PROFILES[method][1],
-            )
+            beside = 0.004 * (place - 2)  # beside each other, that all intervals are seen
+            style = {"color": COLOURS[place], "linestyle": DASHES[place], "marker": MARKERS[place]}
+            by_budget = {budget + beside: row.test for budget, row in rows.items()}
+            points(axes, by_budget, style, PROFILES[method][1])
         plain = [row for row in table.rows if row.method == BASELINE]
         if plain:
             axes.axhline(plain[0].test.mean, color=INK, linewidth=1, label="every branch")

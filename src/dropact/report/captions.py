@@ -1,9 +1,11 @@
 """Numbers as a reader wants them, the same in every form of the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from dropact.experiments.config import schedule_mark
+from dropact.experiments.config import RunConfig, schedule_mark
+from dropact.experiments.methods import METHODS, label, parts_of
 from dropact.experiments.recipes import Printed
 from dropact.experiments.statistics import ALPHA, Summary
 from dropact.report.tables import MethodResult, Table, seed_ranges
@@ -22,10 +24,12 @@ LEGEND = (
 )
 
 
-def mean_and_interval(summary: Summary) -> str:
-    """`2.61 ± 0.12`, or the mean alone where there is no interval."""
+def mean_and_interval(summary: Summary | None, digits: int = 2) -> str:
+    """`2.61 ± 0.12`, or the mean alone where there is no interval; a dash where there is nothing."""
+    if summary is None:
+        return "–"
     half = summary.half_width
-    return f"{summary.mean:.2f}" if half is None else f"{summary.mean:.2f} ± {half:.2f}"
+    return f"{summary.mean:.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
 
 
 def mean_beside(summary: Summary, n: int) -> str:
@@ -34,58 +38,23 @@ def mean_beside(summary: Summary, n: int) -> str:
     return text if summary.n == n else f"{text} (n = {summary.n})"
 
 
-def signed(value: float) -> str:
-    """Two decimals with a true minus sign; nothing is called minus zero."""
-    text = f"{value:+.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
-
-
-def printed(value: Printed | None) -> str:
-    """`22.46 ± 0.13` as the paper has it; a dash where it has nothing."""
+def signed(value: float | None, digits: int = 2) -> str:
+    """With a true minus sign; nothing is called minus zero. A dash where there is nothing."""
     if value is None:
         return "–"
-    if value.spread is None:
-        return f"{value.error:.2f}"
-    spread = f"{value.spread:.2f}" if round(value.spread, 2) == value.spread else f"{value.spread:g}"
-    return f"{value.error:.2f} ± {spread}"
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
 
 
-def printed_epochs(value: Printed | None) -> str:
-    """`82 ± 16.6` as the paper has it; a dash where it has nothing."""
-    return "–" if value is None or value.epochs is None else "{:g} ± {:g}".format(*value.epochs)
+def with_interval(summary: Summary, shown: Callable[[float], str]) -> str:
+    """The mean and in brackets its interval, if there is one, each as it is to be `shown`."""
+    ends = "" if summary.low is None or summary.high is None else f" [{shown(summary.low)}, {shown(summary.high)}]"
+    return shown(summary.mean) + ends
 
 
-def epochs(summary: Summary | None) -> str:
-    """`34.2 ± 5.1`, or the mean alone where there is no interval; a dash where nothing is counted."""
-    if summary is None:
-        return "–"
-    half = summary.half_width
-    return f"{summary.mean:.1f}" if half is None else f"{summary.mean:.1f} ± {half:.1f}"
-
-
-def printed_difference(row: MethodResult) -> str:
-    """The paper's own difference in this place; a dash where it has none."""
-    return "–" if row.printed_difference is None else signed(row.printed_difference)
-
-
-def count(number: int, what: str) -> str:
-    """`1 epoch`, `8 epochs`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def signed_interval(summary: Summary) -> str:
+def signed_interval(summary: Summary, digits: int = 2) -> str:
     """`−0.15 [−0.30, −0.01]`, or the mean alone where there is no interval."""
-    text = signed(summary.mean)
-    if summary.low is not None and summary.high is not None:
-        text += f" [{signed(summary.low)}, {signed(summary.high)}]"
-    return text
-
-
-def recalibrated(row: MethodResult) -> str:
-    """`15.76 ± 0.12 (−0.11 [−0.15, −0.07])`; a dash where it was not measured."""
-    if row.recalibrated is None or row.recalibrated_difference is None:
-        return "–"
-    return f"{mean_and_interval(row.recalibrated)} ({signed_interval(row.recalibrated_difference)})"
+    return with_interval(summary, partial(signed, digits=digits))
 
 
 def paired(found: Summary, n: int) -> str:
@@ -99,6 +68,28 @@ def difference(row: MethodResult) -> str:
     return "–" if row.difference is None else paired(row.difference, row.test.n)
 
 
+def recalibrated(row: MethodResult) -> str:
+    """`15.76 ± 0.12 (−0.11 [−0.15, −0.07])`; a dash where it was not measured."""
+    if row.recalibrated is None or row.recalibrated_difference is None:
+        return "–"
+    return f"{mean_and_interval(row.recalibrated)} ({signed_interval(row.recalibrated_difference)})"
+
+
+def printed(value: Printed | None) -> str:
+    """`22.46 ± 0.13` as the paper has it; a dash where it has nothing."""
+    if value is None:
+        return "–"
+    if value.spread is None:
+        return f"{value.error:.2f}"
+    spread = f"{value.spread:.2f}" if round(value.spread, 2) == value.spread else f"{value.spread:g}"
+    return f"{value.error:.2f} ± {spread}"
+
+
+def count(number: int, what: str) -> str:
+    """`1 epoch`, `8 epochs`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def probability(value: float | None) -> str:
     """Two significant digits; a dash where there is no test."""
     if value is None:
@@ -106,9 +97,10 @@ def probability(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
 
 
-def p_value(row: MethodResult) -> str:
-    """That of the row's own difference."""
-    return probability(row.difference.p_value if row.difference else None)
+def equals(value: float | None) -> str:
+    """`= 0.04`, `< 0.001`: a probability behind its letter."""
+    text = probability(value)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def detectable(row: MethodResult) -> str:
@@ -129,7 +121,7 @@ def reading(table: Table) -> list[str]:
             sentences.append(f"{row.label}: {signed(found.mean)} points{paper}; {found.note}.")
             continue
         verdict = shows(found, row.corrected, f"{row.reference}")
-        chances = f"p {_equals(p_value(row))}, corrected {_equals(probability(row.corrected))}"
+        chances = f"p {equals(found.p_value)}, corrected {equals(row.corrected)}"
         sentences.append(
             f"{row.label}: {verdict} ({difference(row)} points, {chances}; detectable {detectable(row)}{paper})."
         )
@@ -144,10 +136,6 @@ def shows(found: Summary, corrected: float, other: str) -> str:
     if found.p_value is not None and found.p_value < ALPHA:
         return f"{side} than {other} if it were the only comparison, not shown among all"
     return f"no difference to {other} shown"
-
-
-def _equals(p: str) -> str:
-    return p if p.startswith("<") else f"= {p}"
 
 
 def _microbatches(setting: Mapping[str, Any]) -> list[str]:
@@ -203,6 +191,14 @@ def told_apart(setting: Mapping[str, Any], fields: Sequence[str]) -> str:
     """
     values = {field.replace("_", " "): setting[field] for field in fields if setting[field] is not None}
     return ", ".join(f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in values.items())
+
+
+def row_label(config: RunConfig, beside: str = "") -> str:
+    """What a table calls the runs of a config: the method, and those of its options that are not said `beside` it."""
+    known = {name: option for part in parts_of(config.method) for name, option in METHODS[part].options.items()}
+    numbers = [f"{known[name].shown or name} {value:.3g}" for name, value in config.options.items()]
+    numbers = [number for number in numbers if number not in beside]
+    return label(config.method, config.network) + (f" ({', '.join(numbers)})" if numbers else "")
 
 
 def all_seeds(table: Table) -> list[int]:

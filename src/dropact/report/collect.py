@@ -14,12 +14,13 @@ from dropact.experiments.errors import NoRunsError, RecordError
 from dropact.experiments.grid import diverged_runs, finished_runs
 from dropact.experiments.methods import label, parts_of, rank
 from dropact.experiments.packed import runs_in
+from dropact.experiments.recipes import Row as Line
 from dropact.experiments.records import Diverged, Run
 from dropact.experiments.reproduction import Reproduction
-from dropact.experiments.statistics import Summary, holm, paired_difference, summarise
-from dropact.report.captions import differing, told_apart
+from dropact.experiments.statistics import Summary, paired_difference, summarise
+from dropact.report.captions import differing, row_label, told_apart
 from dropact.report.paper import Paper
-from dropact.report.tables import BASELINE, MethodResult, Report, Table, seed_ranges
+from dropact.report.tables import BASELINE, MethodResult, Report, Table, corrected, seed_ranges
 
 TITLED = ("dataset", "network", "epochs", "full_epochs")  # fields that the title of a table says
 RECOMPUTED = (
@@ -28,99 +29,83 @@ RECOMPUTED = (
 )
 
 
-def _label(config: RunConfig) -> str:
-    numbers = ", ".join(f"{name} {value:.3g}" for name, value in config.options.items())
-    return label(config.method, config.network) + (f" ({numbers})" if numbers else "")
-
-
 def _values(runs: Mapping[int, Run], name: str) -> dict[int, float]:
     results: dict[int, Mapping[str, Any]] = {seed: run.result for seed, run in runs.items()}
     return {seed: result[name] for seed, result in results.items()}
 
 
-def _converged(runs: Mapping[int, Run]) -> Summary | None:
+def _mean(runs: Mapping[int, Run], name: str) -> Summary:
+    return summarise(list(_values(runs, name).values()))
+
+
+def _converged(runs: Mapping[int, Run], config: RunConfig) -> Summary | None:
     every = ([record["validation_error"] for record in run.metrics] for run in runs.values())
     curves = [[error for error in curve if error is not None] for curve in every]
-    config = next(iter(runs.values())).config
     if config.schedule != "constant" or config.epochs < WINDOW or any(len(each) < config.epochs for each in curves):
         return None
     return summarise([epochs_to_converge(curve) for curve in curves])
 
 
-Kind = tuple[tuple[int, ...], str]  # a method's rank and its options
-
-
-def _place(kind: Kind) -> tuple[Any, ...]:
-    """Sorts by method, then by the numbers of its options."""
-    order, options = kind
-    return order, list(json.loads(options).values())
-
-
-def _reference(kind: Kind, kinds: Mapping[Kind, Mapping[int, Run]]) -> Kind | None:
-    """What a method is compared with: a combination with itself less its last part, else the baseline."""
-    config = next(iter(kinds[kind].values())).config
-    if config.method == BASELINE:
-        return None
-    *less, _ = parts_of(config.method)
-    for other, runs in kinds.items():
-        found = next(iter(runs.values())).config
-        if list(parts_of(found.method)) == less and found.options.items() <= config.options.items():
-            return other
-    baseline = (rank(BASELINE), "{}")
-    return baseline if baseline in kinds else None
-
-
-def _row(kind: Kind, kinds: Mapping[Kind, Mapping[int, Run]], paper: Paper | None) -> MethodResult:
-    runs = kinds[kind]
+def _row(runs: Mapping[int, Run], line: Line | None) -> MethodResult:
+    """One method by itself; `line` is where the paper has it."""
     config = next(iter(runs.values())).config
-    errors = _values(runs, "test_error")
-    printed = paper.printed(config) if paper else None
-    row = MethodResult(
-        label=_label(config),
+    again = _values(runs, "recalibrated_test_error") if config.recalibrated else {}
+    return MethodResult(
+        label=row_label(config),
         method=config.method,
         runs=runs,
-        test=summarise(list(errors.values())),
-        best=summarise(list(_values(runs, "best_test_error").values())),
-        train=summarise(list(_values(runs, "train_error").values())),
-        difference=None,
-        printed=printed,
-        converged=_converged(runs),
+        test=_mean(runs, "test_error"),
+        best=_mean(runs, "best_test_error"),
+        train=_mean(runs, "train_error"),
+        printed=line.printed.get(config.method) if line else None,
+        converged=_converged(runs, config),
+        recalibrated=summarise(list(again.values())) if again else None,
+        recalibrated_difference=paired_difference(again, _values(runs, "test_error")) if again else None,
     )
-    if config.recalibrated:
-        again = _values(runs, "recalibrated_test_error")
-        row = replace(
+
+
+def _on_lines(rows: Sequence[MethodResult], lines: Sequence[Line | None]) -> list[MethodResult]:
+    """The rows of a figure: each line of the recipe is a point of it, or one for each of its methods."""
+    methods = Counter(line.name for line in lines if line)
+    return [
+        replace(
             row,
-            recalibrated=summarise(list(again.values())),
-            recalibrated_difference=paired_difference(again, errors),
+            label=f"{line.label}: {row_label(row.config, beside=line.label)}",
+            short=line.label + (f": {label(row.method, row.config.network)}" if methods[line.name] > 1 else ""),
         )
-    reference = _reference(kind, kinds)
+        if line
+        else row
+        for row, line in zip(rows, lines, strict=True)
+    ]
+
+
+def _reference(row: MethodResult, rows: Sequence[MethodResult]) -> MethodResult | None:
+    """What a method is compared with: a combination with itself less its last part, else the baseline."""
+    if row.method == BASELINE:
+        return None
+    *less, _ = parts_of(row.method)
+    for other in rows:
+        if list(parts_of(other.method)) == less and other.config.options.items() <= row.config.options.items():
+            return other
+    return next((other for other in rows if other.method == BASELINE), None)
+
+
+def _compared(row: MethodResult, rows: Sequence[MethodResult]) -> MethodResult:
+    reference = _reference(row, rows)
     if reference is None:
         return row
-    other = next(iter(kinds[reference].values())).config
-    beside = paper.printed(other) if paper else None
     return replace(
         row,
-        difference=paired_difference(errors, _values(kinds[reference], "test_error")),
-        reference=_label(other),
-        printed_difference=printed.error - beside.error if printed and beside else None,
+        difference=paired_difference(row.errors, reference.errors),
+        reference=reference.label,
+        printed_difference=row.printed.error - reference.printed.error if row.printed and reference.printed else None,
     )
 
 
 def _corrected(tables: Sequence[Table]) -> list[Table]:
     """The tables with Holm's p-values over all comparisons in them."""
-    found = [
-        row.difference.p_value
-        for table in tables
-        for row in table.rows
-        if row.difference and row.difference.p_value is not None
-    ]
-    corrected = iter(holm(found))
-
-    def of(row: MethodResult) -> MethodResult:
-        tested = row.difference is not None and row.difference.p_value is not None
-        return replace(row, corrected=next(corrected)) if tested else row
-
-    return [replace(table, rows=[of(row) for row in table.rows]) for table in tables]
+    found = iter(corrected([row.difference for table in tables for row in table.rows]))
+    return [replace(table, rows=[replace(row, corrected=next(found)) for row in table.rows]) for table in tables]
 
 
 def _table_notes(rows: Sequence[MethodResult]) -> list[str]:
@@ -152,31 +137,22 @@ def _schedule_notes(setting: Mapping[str, Any], paper: Paper | None) -> list[str
 
 
 def _table(runs: Sequence[Run], paper: Paper | None) -> Table:
-    kinds: dict[Kind, dict[int, Run]] = {}
+    kinds: dict[tuple[tuple[int, ...], tuple[float, ...]], dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: run.config.seed):
-        kind = (rank(run.config.method), json.dumps(dict(run.config.options), sort_keys=True))
-        kinds.setdefault(kind, {})[run.config.seed] = run
-    rows = [_row(kind, kinds, paper) for kind in sorted(kinds, key=_place)]
+        options = sorted(run.config.options.items())
+        kinds.setdefault((rank(run.config.method), tuple(value for _, value in options)), {})[run.config.seed] = run
+    groups = [kinds[kind] for kind in sorted(kinds)]
+    lines = [paper.row(next(iter(group.values())).config) if paper else None for group in groups]
+    rows = [_row(group, line) for group, line in zip(groups, lines, strict=True)]
+    named = {line.name: line.label for line in lines if line}
+    if len(named) > 1:
+        rows = _on_lines(rows, lines)
+    rows = [_compared(row, rows) for row in rows]
     setting = runs[0].config.setting
-    lines = [paper.row(next(iter(row.runs.values())).config) for row in rows] if paper else []
-    named = list(dict.fromkeys(line.name for line in lines if line))
-    if len(named) > 1:  # a figure: each line of the recipe is a point of it, or one for each of its methods
-        methods = Counter(line.name for line in lines if line)
-        named_rows = [
-            replace(
-                row,
-                label=f"{line.label}: {row.label}",
-                short=line.label + (f": {label(row.method, setting['network'])}" if methods[line.name] > 1 else ""),
-            )
-            if line
-            else row
-            for row, line in zip(rows, lines, strict=True)
-        ]
-        named_anew = {old.label: new.label for old, new in zip(rows, named_rows, strict=True)}
-        rows = [replace(row, reference=named_anew.get(row.reference or "")) for row in named_rows]
-    first = next((line for line in lines if line), None)
     notes = [*_schedule_notes(setting, paper), *dict.fromkeys(note for line in lines if line for note in line.notes)]
-    return Table(setting, rows, [*notes, *_table_notes(rows)], label=first.label if first and len(named) == 1 else "")
+    return Table(
+        setting, rows, [*notes, *_table_notes(rows)], label=next(iter(named.values())) if len(named) == 1 else ""
+    )
 
 
 def _environment_notes(environments: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -191,21 +167,17 @@ def _environment_notes(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     )
 
 
-def _told_apart(tables: Sequence[Table]) -> list[Table]:
+def _told_apart(tables: Sequence[Table], fields: Sequence[str]) -> list[Table]:
     """The tables with what tells them apart in their titles, as far as these do not say it already."""
-    fields = [field for field in _differing(tables) if field not in TITLED]
-    return [replace(table, apart=told_apart(table.setting, fields)) for table in tables]
+    more = [field for field in fields if field not in TITLED]
+    return [replace(table, apart=told_apart(table.setting, more)) for table in tables]
 
 
-def _differing(tables: Sequence[Table]) -> list[str]:
-    return differing([table.setting for table in tables])
-
-
-def _setting_notes(tables: Sequence[Table]) -> list[str]:
+def _setting_notes(tables: Sequence[Table], fields: Sequence[str]) -> list[str]:
     if len(tables) == 1:
         return []
     return [
-        f"The folder holds runs of {len(tables)} settings (they differ in {', '.join(_differing(tables))}): each has "
+        f"The folder holds runs of {len(tables)} settings (they differ in {', '.join(fields)}): each has "
         "a table of its own, and nothing is compared across them."
     ]
 
@@ -217,7 +189,7 @@ def _diverged_notes(lost: Sequence[Diverged], runs: Sequence[Run]) -> list[str]:
     fields = differing([run.config.setting for run in lost] + [run.config.setting for run in runs])
     seeds: dict[str, list[int]] = {}
     for run in lost:
-        where = ", ".join(filter(None, (_label(run.config), told_apart(run.config.setting, fields))))
+        where = ", ".join(filter(None, (row_label(run.config), told_apart(run.config.setting, fields))))
         seeds.setdefault(where, []).append(run.config.seed)
     listed = "; ".join(f"{where}, seed{'s' * (len(of) > 1)} {seed_ranges(of)}" for where, of in seeds.items())
     return [
@@ -251,14 +223,16 @@ def collect(folder: Path) -> Report:
         by_setting.setdefault(json.dumps(run.config.setting, sort_keys=True), []).append(run)
     tables = [_table(by_setting[setting], paper) for setting in sorted(by_setting)]
     if paper is not None:  # the paper's order, and one table of the paper is one family of comparisons
-        tables = _corrected(sorted(tables, key=lambda table: paper.place(_first(table).config)))
+        tables = _corrected(sorted(tables, key=lambda table: paper.place(table.rows[0].config)))
+        notes = [f"Paper: {paper.recipe.source}.", *paper.recipe.notes]
     else:
-        tables = [corrected for table in _told_apart(tables) for corrected in _corrected([table])]
+        fields = differing([table.setting for table in tables])
+        tables = [table for one in _told_apart(tables, fields) for table in _corrected([one])]
+        notes = _setting_notes(tables, fields)
     environments: list[Mapping[str, Any]] = []
     for run in runs:
         if run.environment not in environments:
             environments.append(run.environment)
-    notes = [f"Paper: {paper.recipe.source}.", *paper.recipe.notes] if paper else _setting_notes(tables)
     notes += [f"Data: {note}." for note in dict.fromkeys(map(_data_note, environments)) if note]
     notes += _environment_notes(environments)
     notes += _diverged_notes(lost, runs)
@@ -270,7 +244,3 @@ def collect(folder: Path) -> Report:
         kind = f"of this {claim.file.removesuffix('.json')}" if claim else "begun here"
         notes.append(f"{missing} of {len(asked)} runs {kind} are not finished; p is corrected without them.")
     return Report(tables, notes, environments, paper, len(asked | keys), len(lost))
-
-
-def _first(table: Table) -> Run:
-    return next(iter(table.rows[0].runs.values()))

@@ -9,12 +9,12 @@ from dropact.experiments.methods import label
 from dropact.experiments.recipes import figure3
 from dropact.experiments.recipes.figure3 import COMPARED, FUNCTIONS
 from dropact.experiments.statistics import ALPHA, Summary, paired_difference, summarise
-from dropact.report.captions import mean_and_interval, probability, signed
-from dropact.report.figures import PANEL, new_figure
+from dropact.report.captions import count, equals, mean_and_interval, probability, signed, signed_interval
 from dropact.report.grids import Grid
+from dropact.report.marks import PANEL, against_zero, interval, legend
 from dropact.report.page import bullets, document, figures, html_table
 from dropact.report.pictures import Picture
-from dropact.report.svg import INK, SETTINGS, render, standalone
+from dropact.report.svg import INK, canvas, render, standalone
 from dropact.report.tables import seed_ranges
 from dropact.report.text import markdown_list, markdown_table
 from dropact.report.write import write_texts
@@ -22,8 +22,11 @@ from dropact.report.write import write_texts
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TRUTH, COLOURS = "#0072B2", {"baseline": "#E69F00", "drop-activation": "#009E73"}  # the paper's blue, orange, green
-DASHES = {"baseline": "--", "drop-activation": "-"}
+TRUTH, PLAIN, OURS = "#0072B2", "#E69F00", "#009E73"  # the paper's blue, orange and green
+STYLES: Mapping[str, Any] = {
+    "baseline": {"color": PLAIN, "linestyle": "--"},
+    "drop-activation": {"color": OURS, "linestyle": "-"},
+}
 TITLE = "Figure 3: regression of two functions from 20 noisy points"
 HEADINGS = (
     "Function",
@@ -76,28 +79,29 @@ class Results:
         assert found is not None
         return found
 
-    def lower_in(self, function: str) -> int:
-        """The number of seeds in which Drop-Activation ends nearer to the truth."""
+    def differences(self, function: str) -> list[float]:
+        """Of every seed how much farther from the truth Drop-Activation ends than ReLU."""
         ours, baseline = (self.errors(function, method, self.steps[-1], "test") for method in reversed(COMPARED))
-        return sum(ours[seed] < baseline[seed] for seed in self.seeds)
+        return [ours[seed] - baseline[seed] for seed in self.seeds]
+
+    def summary(self, function: str, method: str, step: int, part: str) -> Summary:
+        """Of `errors`, over the seeds."""
+        return summarise(list(self.errors(function, method, step, part).values()))
 
     def nearest(self, function: str, method: str) -> tuple[float, int]:
         """The least mean distance to the truth over the lengths of training, and that length."""
-        means = {
-            step: summarise(list(self.errors(function, method, step, "test").values())).mean for step in self.steps
-        }
-        step = min(means, key=means.__getitem__)
-        return means[step], step
+        return min((self.summary(function, method, step, "test").mean, step) for step in self.steps)
 
     def sentences(self) -> list[str]:
         """What the study shows, one sentence per function, and what it does not show."""
         said = []
         for function in FUNCTIONS:
             test, train = (self.difference(function, self.steps[-1], part) for part in ("test", "train"))
+            nearer = sum(found < 0 for found in self.differences(function))
             (relu, early), (ours, late) = (self.nearest(function, method) for method in COMPARED)
             said.append(
                 f"{function}: Drop-Activation's distance to the truth is {_verdict(test)}, smaller in "
-                f"{self.lower_in(function)} of {len(self.seeds)} seeds; its distance to the points {_verdict(train)}. "
+                f"{nearer} of {len(self.seeds)} seeds; its distance to the points {_verdict(train)}. "
                 f"Stopped at the best of the lengths shown, which takes the truth to know, ReLU has {relu:.2f} "
                 f"(at {early:,} steps), Drop-Activation {ours:.2f} (at {late:,})."
             )
@@ -109,17 +113,7 @@ def _verdict(found: Summary) -> str:
         return f"{signed(found.mean)} ({found.note})"
     side = "lower" if found.mean < 0 else "higher"
     verdict = side if found.p_value < ALPHA else "not shown to differ from ReLU's"
-    return f"{verdict} ({_interval(found)}, p {_equals(probability(found.p_value))})"
-
-
-def _equals(p: str) -> str:
-    return p if p.startswith("<") else f"= {p}"
-
-
-def _interval(found: Summary) -> str:
-    if found.low is None or found.high is None:
-        return signed(found.mean)
-    return f"{signed(found.mean)} [{signed(found.low)}, {signed(found.high)}]"
+    return f"{verdict} ({signed_interval(found)}, p {equals(found.p_value)})"
 
 
 def read_study(folder: Path) -> Results:
@@ -138,11 +132,11 @@ def grid(study: Results) -> Grid:
         for step in study.steps:
             found = study.difference(function, step)
             errors = [
-                mean_and_interval(summarise(list(study.errors(function, method, step, part).values())))
+                mean_and_interval(study.summary(function, method, step, part))
                 for part in ("train", "test")
                 for method in COMPARED
             ]
-            rows.append((function, f"{step:,}", *errors, _interval(found), probability(found.p_value)))
+            rows.append((function, f"{step:,}", *errors, signed_interval(found), probability(found.p_value)))
     return Grid(HEADINGS, rows)
 
 
@@ -151,7 +145,7 @@ def markdown(study: Results) -> str:
     settings = study.record["study"]
     commands = dict.fromkeys(f"`{e['command']}`" for e in study.record["environments"])
     e = study.record["environments"][-1]
-    where = f"{e['processor']}, {e['threads']} thread{'s' * (e['threads'] > 1)}, torch {e['packages']['torch']}"
+    where = f"{e['processor']}, {count(e['threads'], 'thread')}, torch {e['packages']['torch']}"
     widths = "-".join(map(str, settings["widths"]))
     return "\n\n".join(
         [
@@ -167,15 +161,12 @@ def markdown(study: Results) -> str:
 
 def picture(study: Results, name: str = "figure3") -> str:
     """Both regressions of the one seed that is shown, as in the paper, and the differences of all seeds."""
-    import matplotlib
-
-    with matplotlib.rc_context(SETTINGS):
-        figure = new_figure(10.4, 3.6)
+    with canvas(10.4, 3.6) as figure:
         axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
         for place, function in enumerate(FUNCTIONS):
             _curves(axes[place], function, study)
         _differences(axes[2], study)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, fontsize=9)
+        legend(figure, columns=4)
         return render(
             figure, name, TITLE, f"{_SHOWN.format(study.seed_shown)} {_EFFECTS} {' '.join(study.sentences())}"
         )
@@ -183,16 +174,13 @@ def picture(study: Results, name: str = "figure3") -> str:
 
 def panels(study: Results) -> list[str]:
     """The parts of `picture` one by one, as wide as a phone."""
-    import matplotlib
-
     drawn = []
-    with matplotlib.rc_context(SETTINGS):
-        for place, function in enumerate(FUNCTIONS):
-            figure = new_figure(*PANEL)
+    for place, function in enumerate(FUNCTIONS):
+        with canvas(*PANEL) as figure:
             _curves(figure.subplots(), function, study)
-            figure.legend(loc="outside upper left", ncols=2, fontsize=9)
+            legend(figure)
             drawn.append(render(figure, f"curves{place}", f"{TITLE}: {function}", _SHOWN.format(study.seed_shown)))
-        figure = new_figure(*PANEL)
+    with canvas(*PANEL) as figure:
         _differences(figure.subplots(), study)
         drawn.append(render(figure, "effects", f"{TITLE}: effects", f"{_EFFECTS} {' '.join(study.sentences())}"))
     return drawn
@@ -205,14 +193,7 @@ def _curves(axes: "Axes", function: str, study: Results) -> None:
     x = torch.linspace(0, 10, figure3.DRAWN)
     axes.plot(x.tolist(), FUNCTIONS[function](x).tolist(), color=TRUTH, linewidth=1.2, label="True function")
     for method in COMPARED:
-        axes.plot(
-            x.tolist(),
-            shown[method],
-            color=COLOURS[method],
-            linestyle=DASHES[method],
-            linewidth=1.6,
-            label=label(method),
-        )
+        axes.plot(x.tolist(), shown[method], **STYLES[method], linewidth=1.6, label=label(method))
     axes.plot(shown["x"], shown["y"], "*", color=INK, markersize=6, label="Training points", linestyle="")
     letter = "ab"[list(FUNCTIONS).index(function)]
     axes.set_xlabel(f"x\n({letter}) {function}, seed {study.seed_shown}")
@@ -220,22 +201,11 @@ def _curves(axes: "Axes", function: str, study: Results) -> None:
 
 
 def _differences(axes: "Axes", study: Results) -> None:
-    axes.axvline(0, color=INK, linewidth=0.8)
-    step = study.steps[-1]
+    against_zero(axes, len(FUNCTIONS), "Distance to the truth minus ReLU's")
     for height, function in enumerate(FUNCTIONS):
-        baseline = study.errors(function, "baseline", step, "test")
-        ours = study.errors(function, "drop-activation", step, "test")
-        values = [ours[seed] - baseline[seed] for seed in study.seeds]
-        found = study.difference(function, step)
-        colour = COLOURS["drop-activation"]
-        axes.scatter(values, [height + 0.14] * len(values), s=14, color=colour, alpha=0.6, linewidth=0)
-        if found.low is not None and found.high is not None:
-            axes.plot([found.low, found.high], [height - 0.14] * 2, color=colour, linewidth=2)
-        axes.plot(found.mean, height - 0.14, marker="D", color=colour, markersize=7)
-    axes.set_ylim(len(FUNCTIONS) - 0.5, -0.5)
+        found, every = study.difference(function, study.steps[-1]), study.differences(function)
+        interval(axes, found, height - 0.14, {"color": OURS, "marker": "D"}, every)
     axes.set_yticks(range(len(FUNCTIONS)), list(FUNCTIONS), rotation=90, va="center")
-    axes.set_xlabel("Distance to the truth minus ReLU's\n← better\u2003\u2003\u2003worse →")
-    axes.margins(x=0.12)
 
 
 def comma_separated(study: Results) -> str:

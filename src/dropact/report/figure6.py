@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from dropact.experiments.statistics import Summary, paired_difference, summarise
-from dropact.report.figures import PANEL, band, new_figure, short_label, style_of, thinned
-from dropact.report.svg import INK, SETTINGS, render
+from dropact.report.captions import signed_interval, with_interval
+from dropact.report.figures import short_label
+from dropact.report.marks import PANEL, band, cut, legend, style_of, thinned
+from dropact.report.svg import INK, canvas, render
 from dropact.report.tables import MethodResult, Table
 
 
@@ -32,9 +34,8 @@ def series(row: MethodResult, site: str) -> Mapping[int, Summary]:
     return {steps[i]: summarise(list(found[steps[i]].values())) for i in thinned(len(steps))} if steps else {}
 
 
-def _ratio(summary: Summary, sign: str = "") -> str:
-    interval = "" if summary.low is None else f" [{summary.low:{sign}.3f}, {summary.high:{sign}.3f}]"
-    return f"{summary.mean:{sign}.3f}{interval}".replace("-", "−")
+def _unsigned(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−")
 
 
 def sentences(table: Table) -> list[str]:
@@ -46,26 +47,23 @@ def sentences(table: Table) -> list[str]:
             if not (by_seed := found[row.label]):
                 continue
             first, last = min(by_seed), max(by_seed)
-            start, end = (_ratio(summarise(list(by_seed[step].values()))) for step in (first, last))
+            start, end = (with_interval(summarise(list(by_seed[step].values())), _unsigned) for step in (first, last))
             words = (
                 f"{row.label}, Var(test) / Var(train) after {site}: {start} at step {first:,}, {end} at step {last:,}"
             )
             beside = found.get(row.reference or "", {}).get(last, {})
             difference = paired_difference(by_seed[last], beside)
-            said.append(words + (f", {_ratio(difference, '+')} to {row.reference}." if difference else "."))
+            said.append(words + (f", {signed_interval(difference, 3)} to {row.reference}." if difference else "."))
     return said
 
 
 def picture(table: Table, name: str) -> str | None:
     """Mean ratio with a band of the 95 % t-interval, one line per method and module; None where nothing is recorded."""
-    import matplotlib
-
     sites = table.setting["recorded"]
     found = {(row.label, site): series(row, site) for row in table.rows for site in sites}
     if not any(found.values()):
         return None
-    with matplotlib.rc_context(SETTINGS):
-        figure = new_figure(*PANEL)
+    with canvas(*PANEL) as figure:
         axes = figure.subplots()
         axes.axhline(1, color=INK, linewidth=0.8)
         ends = []
@@ -74,16 +72,16 @@ def picture(table: Table, name: str) -> str | None:
                 if not (points := found[row.label, site]):
                     continue
                 label = short_label(row, table) + (f", {site}" if len(sites) > 1 else "")
-                band(axes, list(points), list(points.values()), style_of(row, table.rows), label)
+                band(axes, points, style_of(row, table.rows), label)
                 last, end = list(points.items())[-1]
                 ends.append(f"{row.label} at {site}: {end.mean:.3f} at step {last:,}")
         # The first steps would flatten the rest: the axis ends at 2, or at twice the largest mean at the end.
         low, high = axes.get_ylim()
         top = 2 * max(1.0, *(list(points.values())[-1].mean for points in found.values() if points))
-        axes.set_ylim(max(low, 0.0), min(high, top))
+        cut(axes, max(low, 0.0), min(high, top))
         axes.set_xlabel("Training step")
         axes.set_ylabel(f"Var(test) / Var(train), {', '.join(sites)}")
-        figure.legend(loc="outside upper left", ncols=2, fontsize=9)
+        legend(figure)
         return render(
             figure,
             name,

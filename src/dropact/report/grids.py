@@ -12,6 +12,10 @@ from dropact.report.tables import MethodResult, Report, Table, baseline_labels
 
 NUMBER = re.compile(r"[–+−<]? ?\d|–$|$")  # how a cell of a column of numbers begins, or that it has none
 
+# The columns that a table has only where something stands in them.
+SOMETIMES = {"Paper (%)", "Paper's difference", "BatchNorm recomputed (%)", "Epochs to converge, paper"}
+SOMETIMES |= {"Epochs to converge"}
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -45,27 +49,23 @@ def of_methods(table: Table) -> Grid:
         "Paper (%)": lambda row: captions.printed(row.printed),
         "Test error, last epoch (%)": lambda row: captions.mean_and_interval(row.test),
         "Difference to baseline (points)" if plain else "Difference (points)": difference,
-        "Paper's difference": captions.printed_difference,
-        "p": captions.p_value,
+        "Paper's difference": lambda row: captions.signed(row.printed_difference),
+        "p": lambda row: captions.probability(row.difference.p_value if row.difference else None),
         "p, corrected": lambda row: captions.probability(row.corrected),
         "Detectable (points)": captions.detectable,
         "BatchNorm recomputed (%)": captions.recalibrated,
         "Best epoch, not used (%)": lambda row: captions.mean_and_interval(row.best),
         "Train error (%)": lambda row: captions.mean_and_interval(row.train),
-        "Epochs to converge, paper": lambda row: captions.printed_epochs(row.printed),
-        "Epochs to converge": lambda row: captions.epochs(row.converged),
+        "Epochs to converge, paper": _printed_epochs,
+        "Epochs to converge": lambda row: captions.mean_and_interval(row.converged, digits=1),
     }
-    if not any(row.printed for row in table.rows):
-        del columns["Paper (%)"]
-    if not any(row.printed and row.printed.epochs for row in table.rows):
-        del columns["Epochs to converge, paper"]
-    if not any(row.recalibrated for row in table.rows):
-        del columns["BatchNorm recomputed (%)"]
-    if not any(row.converged for row in table.rows):
-        del columns["Epochs to converge"]
-    if all(row.printed_difference is None for row in table.rows):
-        del columns["Paper's difference"]
-    return Grid(list(columns), [[cell(row) for cell in columns.values()] for row in table.rows])
+    cells = {heading: [cell(row) for row in table.rows] for heading, cell in columns.items()}
+    shown = [name for name, found in cells.items() if name not in SOMETIMES or set(found) != {"–"}]
+    return Grid(shown, list(zip(*(cells[name] for name in shown), strict=True)))
+
+
+def _printed_epochs(row: MethodResult) -> str:
+    return "{:g} ± {:g}".format(*row.printed.epochs) if row.printed and row.printed.epochs else "–"
 
 
 def of_paper(report: Report) -> Grid | None:

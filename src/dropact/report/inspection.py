@@ -9,6 +9,7 @@ from dropact.experiments.errors import RecordError
 from dropact.experiments.files import write_text
 from dropact.report.grids import Grid
 from dropact.report.page import bullets, document, html_table
+from dropact.report.terminal import drawn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,15 +58,8 @@ def summary(found: Inspection) -> list[str]:
 def show_inspection(found: Inspection, title: str, console: "Console") -> None:
     """Prints the table, what holds for the whole, and what to do."""
     from rich.markup import escape
-    from rich.table import Table as Printed
 
-    shown = grid(found)
-    table = Printed(title=escape(title), title_justify="left")
-    for heading in shown.headings:
-        table.add_column(heading.replace(", ", ",\n"), justify="left" if heading == "Layer" else "right")
-    for row in shown.rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
+    console.print(drawn(grid(found), title))
     for sentence in summary(found):
         console.print(escape(sentence), highlight=False)
     for sentence in found.recommendations:

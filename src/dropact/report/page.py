@@ -25,10 +25,10 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 
 
 def bullets(items: Sequence[str], kind: str = "") -> str:
-    """A list, escaped; nothing where there are no items."""
+    """A list, escaped, what stands in back-ticks as code; nothing where there are no items."""
     if not items:
         return ""
-    inner = "".join(f"<li>{escape(item)}</li>" for item in items)
+    inner = "".join("<li>" + re.sub("`([^`]+)`", r"<code>\1</code>", escape(item)) + "</li>" for item in items)
     return f'<ul class="{kind}">{inner}</ul>\n' if kind else f"<ul>{inner}</ul>\n"
 
 
@@ -94,18 +94,38 @@ def _contents(report: Report) -> str:
     return f'<nav aria-label="Tables"><ol>{items}</ol></nav>\n'
 
 
-def _environment(environment: Mapping[str, Any], number: int, total: int) -> str:
-    rows = ""
+def _facts(environment: Mapping[str, Any]) -> dict[str, str]:
+    """What is known of an environment, by what a reader calls it; of earlier parts of its runs what was otherwise."""
+    found = {}
     for name, value in environment.items():
-        if name == "command":
-            continue
         if isinstance(value, dict):
             value = ", ".join(f"{key} {version}" for key, version in value.items() if version)
-        text = value if isinstance(value, str) else json.dumps(value)
-        rows += f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(text)}</dd>\n"
-    heading = f"<h3>Environment {number}</h3>\n" if total > 1 else ""
-    command = escape(str(environment.get("command") or "not recorded"))
-    return f"{heading}<pre>{command}</pre>\n<dl>{rows}</dl>\n"
+        if name not in ("command", "before") and value not in (None, "", []):
+            found[name.replace("_", " ")] = value if isinstance(value, str) else json.dumps(value)
+    before = environment.get("before")
+    for number, part in enumerate(before if isinstance(before, list) else (), start=1):
+        if isinstance(part, dict):
+            known = {"command": str(part.get("command")), **_facts(part)}
+            other = [f"{name} {value}" for name, value in known.items() if value != found.get(name)]
+            found[f"part {number}, earlier"] = "; ".join(other)
+    return found
+
+
+def _environments(environments: Sequence[Mapping[str, Any]]) -> str:
+    """What the runs were made with: each command with what is its own, then once what all have in common."""
+    facts = [_facts(environment) for environment in environments]
+    common = {name: value for name, value in facts[0].items() if all(other.get(name) == value for other in facts)}
+    made = ""
+    for number, (environment, found) in enumerate(zip(environments, facts, strict=True), start=1):
+        made += f"<h3>Environment {number}</h3>\n" if len(facts) > 1 else ""
+        made += f"<pre>{escape(str(environment.get('command') or 'not recorded'))}</pre>\n"
+        made += _listed({name: value for name, value in found.items() if name not in common})
+    return made + ("<h3>All of them</h3>\n" if len(facts) > 1 and common else "") + _listed(common)
+
+
+def _listed(facts: Mapping[str, str]) -> str:
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>\n" for name, value in facts.items())
+    return f"<dl>{rows}</dl>\n" if rows else ""
 
 
 def is_page(path: Path) -> bool:
@@ -118,11 +138,7 @@ def is_page(path: Path) -> bool:
 
 def document(title: str, body: str, environments: Sequence[Mapping[str, Any]]) -> str:
     """A page around `body`, which is HTML, that ends with what it was made with, if there is something to say of it."""
-    made = "".join(
-        _environment(environment, number, len(environments)) for number, environment in enumerate(environments, start=1)
-    )
-    if made:
-        made = f"<section>\n<h2>Made with</h2>\n{made}</section>\n"
+    made = f"<section>\n<h2>Made with</h2>\n{_environments(environments)}</section>\n" if environments else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import ConfigError, RecordError
-from dropact.experiments.recipes import Printed, Recipe, Row, recipe
+from dropact.experiments.recipes import Recipe, Row, recipe
 from dropact.experiments.reproduction import Reproduction
 
 
@@ -43,11 +43,6 @@ class Paper:
     def row(self, config: RunConfig) -> Row | None:
         """The line of the paper's table that a run belongs to; None for a run that is in none."""
         return self.rows.get(_key(config))
-
-    def printed(self, config: RunConfig) -> Printed | None:
-        """The number that the paper prints for a run's row and method."""
-        row = self.row(config)
-        return row.printed.get(config.method) if row else None
 
     def place(self, config: RunConfig) -> int:
         """Sorts rows as the paper does; what is in none comes last."""

@@ -3,19 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dropact.experiments.methods import label
 from dropact.experiments.progress import DIVERGED, FINISHED, RUNNING, STOPPED, RunProgress, seconds_left
 from dropact.experiments.statistics import summarise
-from dropact.report.captions import differing, mean_and_interval, told_apart
+from dropact.report import terminal
+from dropact.report.captions import differing, mean_and_interval, row_label, told_apart
 from dropact.report.grids import Grid
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def _name(run: RunProgress) -> str:
-    numbers = ", ".join(f"{name} {value:.3g}" for name, value in run.config.options.items())
-    return label(run.config.method, run.config.network) + (f" ({numbers})" if numbers else "")
 
 
 def _where(found: Sequence[RunProgress]) -> dict[str, str]:
@@ -43,13 +38,13 @@ def grid(found: Sequence[RunProgress]) -> Grid:
     where = _where(found)
     lines: dict[tuple[str, str], list[RunProgress]] = {}
     for run in found:
-        lines.setdefault((run.setting, _name(run)), []).append(run)
+        lines.setdefault((run.setting, row_label(run.config)), []).append(run)
     rows = []
     for (setting, method), runs in lines.items():
         ended = [run.last["test_error"] for run in runs if run.state == FINISHED and run.last]
         errors = [error for error in ended if error is not None]
         at_hand = "; ".join(_at(run) for run in runs if run.state in (RUNNING, STOPPED, DIVERGED))
-        mean = mean_and_interval(summarise(errors)) if errors else "–"
+        mean = mean_and_interval(summarise(errors) if errors else None)
         rows.append((method, where[setting], f"{len(errors)} of {len(runs)}", mean, at_hand))
     return Grid(("Method", "Network", "Finished", "Test error so far (%)", "At hand"), rows)
 
@@ -71,13 +66,4 @@ def _duration(seconds: float) -> str:
 
 def drawn(found: Sequence[RunProgress]) -> "Table":
     """The grid for a terminal."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    shown = grid(found)
-    table = Table(caption=sentence(found), caption_justify="left")
-    for heading, words in zip(shown.headings, shown.in_words, strict=True):
-        table.add_column(heading, justify="left" if words else "right")
-    for row in shown.rows:
-        table.add_row(*map(escape, row))
-    return table
+    return terminal.drawn(grid(found), caption=sentence(found))

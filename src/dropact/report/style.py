@@ -8,18 +8,21 @@ STYLE = """
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 72rem; margin: 0 auto; padding: 1rem; }
+main { max-width: 80rem; margin: 0 auto; padding: 1rem; }
+p, ul, dl, pre, caption { max-width: 72rem; }
 h1 { font-size: 1.5rem; line-height: 1.25; }
 h2 { font-size: 1.2rem; margin-top: 2.5rem; overflow-wrap: anywhere; }
 a { color: var(--link); }
-table { width: 100%; font-size: .95rem; border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
-.table { overflow-x: auto; }
+table { width: 100%; font-size: .9rem; border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
+/* A shadow where more is to the right, which its end covers. */
+.table { overflow-x: auto; background: right / 2rem 100% no-repeat local linear-gradient(to left, var(--paper) 50%,
+  transparent), right / .8rem 100% no-repeat linear-gradient(to left, var(--soft), transparent); }
 caption { caption-side: bottom; text-align: left; color: var(--soft); padding-top: .5rem; }
-th, td { padding: .4rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
+th, td { padding: .4rem .3rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th:first-child, .words { text-align: left; }
 thead th { color: var(--soft); font-weight: 600; font-size: .9rem; vertical-align: bottom; }
 tbody th { font-weight: 600; }
-tbody th { overflow-wrap: anywhere; min-width: 9rem; }
+tbody th { overflow-wrap: anywhere; min-width: 8rem; }
 thead button { font: inherit; color: inherit; background: none; border: 0; padding: 0; text-align: inherit;
   cursor: pointer; }
 thead button:hover { text-decoration: underline; }
@@ -64,7 +67,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
   main { max-width: none; padding: 0; }
   h2 { break-after: avoid; }
   tr, figure, .notes { break-inside: avoid; }
-  .table { overflow-x: visible; }
+  .table { overflow-x: visible; background: none; }
   table { font-size: 8.5pt; }
   thead th { font-size: 8pt; }
   th, td { padding: .25rem .35rem; }

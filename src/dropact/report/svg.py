@@ -2,6 +2,8 @@
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,16 @@ SETTINGS: dict[Any, Any] = {
     "axes.facecolor": "none",
     "legend.frameon": False,
 }
+
+
+@contextmanager
+def canvas(width: float, height: float) -> "Iterator[Figure]":
+    """A figure of so many inches of 72 units, to be drawn and rendered within the context."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(SETTINGS):
+        yield Figure(figsize=(width, height), layout="constrained")
 
 
 def render(figure: "Figure", name: str, title: str, description: str) -> str:

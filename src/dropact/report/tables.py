@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dropact.experiments.config import schedule_mark
+from dropact.experiments.config import RunConfig, schedule_mark
 from dropact.experiments.recipes import Printed
 from dropact.experiments.records import Run
-from dropact.experiments.statistics import Summary
+from dropact.experiments.statistics import Summary, holm
 from dropact.report.paper import Paper
 
 BASELINE = "baseline"
@@ -35,7 +35,7 @@ class MethodResult:
     test: Summary
     best: Summary
     train: Summary
-    difference: Summary | None
+    difference: Summary | None = None
     reference: str | None = None
     corrected: float | None = None
     printed: Printed | None = None
@@ -44,6 +44,16 @@ class MethodResult:
     recalibrated: Summary | None = None
     recalibrated_difference: Summary | None = None
     short: str = ""
+
+    @property
+    def config(self) -> RunConfig:
+        """That of any of its runs, which differ in the seed alone."""
+        return next(iter(self.runs.values())).config
+
+    @property
+    def errors(self) -> dict[int, float]:
+        """Test error by seed."""
+        return {seed: run.result["test_error"] for seed, run in self.runs.items()}
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -116,6 +126,13 @@ class Report:
             return self.paper.recipe.title
         names = sorted({str(table.setting["dataset"]) for table in self.tables})
         return f"Comparison of methods on {', '.join(names)}"
+
+
+def corrected(differences: Sequence[Summary | None]) -> list[float | None]:
+    """The p-value of each, by Holm over all that have one."""
+    tested = [found.p_value if found else None for found in differences]
+    by_holm = iter(holm([p for p in tested if p is not None]))
+    return [None if p is None else next(by_holm) for p in tested]
 
 
 def seed_ranges(seeds: Sequence[int]) -> str:

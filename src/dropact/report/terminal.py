@@ -9,6 +9,7 @@ from dropact.report.tables import Report
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as Drawn
 
 
 def show(report: Report, console: "Console") -> None:
@@ -17,28 +18,30 @@ def show(report: Report, console: "Console") -> None:
 
     overview = grids.of_paper(report)
     if overview is not None:
-        _print(overview, report.title, console)
+        console.print(drawn(overview, report.title))
     elif report.paper is not None:
         console.print(f"[bold]{escape(report.title)}[/bold]", highlight=False)
     for table in report.tables:
-        _print(grids.of_methods(table), table.title, console)
+        console.print(drawn(grids.of_methods(table), table.title))
         console.print(escape(setting_sentence(table.setting, all_seeds(table))), highlight=False)
         _notes(table.notes, console)
     _notes(report.notes, console)
     console.print(escape(LEGEND), style="dim", highlight=False)
 
 
-def _print(grid: grids.Grid, title: str, console: "Console") -> None:
+def drawn(grid: grids.Grid, title: str | None = None, caption: str | None = None) -> "Drawn":
+    """A grid as rich draws it; what comes from files is no markup."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Table as Drawn
 
-    drawn = Table(title=escape(title), title_justify="left")
+    table = Drawn(title=title and escape(title), title_justify="left", caption=caption and escape(caption))
+    table.caption_justify = "left"
     for heading, words in zip(grid.headings, grid.in_words, strict=True):
         lines = heading.replace(", ", ",\n").replace(" (", "\n(")
-        drawn.add_column(escape(lines), justify="left" if words else "right")
+        table.add_column(escape(lines), justify="left" if words else "right")
     for row in grid.rows:
-        drawn.add_row(*map(escape, row))
-    console.print(drawn)
+        table.add_row(*map(escape, row))
+    return table
 
 
 def _notes(notes: Sequence[str], console: "Console") -> None:
