@@ -20,7 +20,7 @@ from dropact.surgery._recognise import (
     same_function,
     stock_module,
 )
-from dropact.surgery._resolve import UNKNOWN, attribute
+from dropact.surgery._resolve import UNKNOWN, attribute, entry
 from dropact.surgery._scan import STARRED, Call, base_name, calls_in, why_not_editable, why_not_there
 from dropact.surgery._source import Place, UnreadableError, end_of, function_codes, mangled, read, unwrapped
 
@@ -160,9 +160,15 @@ def _is_method(node: ast.expr, func: Any, value: Any) -> bool:
 
 def _value(node: ast.expr, at: At) -> Any:
     if isinstance(node, ast.Name):
-        for names in (at.frame.f_locals, at.frame.f_globals):
+        for names in (at.frame.f_locals, at.frame.f_globals, at.frame.f_builtins):
             if node.id in names:
                 return names[node.id]
+    if isinstance(node, ast.Constant):
+        return node.value
     if isinstance(node, ast.Attribute):
         return attribute(_value(node.value, at), mangled(node.attr, at.function))
+    if isinstance(node, ast.Subscript):
+        return entry(_value(node.value, at), _value(node.slice, at))
+    if isinstance(node, ast.Call) and len(node.args) == 2 and _value(node.func, at) is getattr:
+        return attribute(*(_value(arg, at) for arg in node.args))
     return UNKNOWN

@@ -13,6 +13,8 @@ from torch import nn
 
 from dropact.surgery._source import Source, UnreadableError, names_in, read, unwrapped
 
+# A field of a dataclass whose default is F.relu is none.
+_NO_METHODS = {nn.Module.__module__, nn.functional.__name__}
 _OF_CHILDREN = {"children", "named_children", "_modules"}
 
 
@@ -44,15 +46,15 @@ def forget() -> None:
 @lru_cache(maxsize=4096)
 def _methods(cls: type[Any]) -> dict[str, Method]:
     found: dict[str, Method] = {}
-    waiting = [("forward", _first(cls.__mro__, "forward"))]
+    waiting = [("forward", first_of(cls.__mro__, "forward"))]
     while waiting:
         key, outer = waiting.pop(0)
         function = unwrapped(outer)
-        if key in found or function is None or function.__module__ == nn.Module.__module__:
+        if key in found or function is None or function.__module__ in _NO_METHODS:
             continue
         found[key] = Method(key, function, outer)
         for name in sorted(names_in(function)):
-            if isinstance(other := _first(cls.__mro__, name), FunctionType):
+            if isinstance(other := first_of(cls.__mro__, name), FunctionType):
                 waiting.append((name, other))
         waiting += [(key, outer) for key, outer, _, _ in _through_super(cls, function)]
     for method in list(found.values()):
@@ -62,7 +64,8 @@ def _methods(cls: type[Any]) -> dict[str, Method]:
     return found
 
 
-def _first(classes: tuple[type, ...], name: str) -> Any:
+def first_of(classes: tuple[type, ...], name: str) -> Any:
+    """What the first of these classes that has something of this name has."""
     return next((vars(cls)[name] for cls in classes if name in vars(cls)), None)
 
 

@@ -17,6 +17,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
 import dropact.methods
+from dropact.methods._activation import ELEMENTWISE_MODULES
 from dropact.methods._shared import no_shared_seed_taken
 from dropact.surgery._frames import At, call_at, callee, caller, is_of_torch, line_of, locate, methods_by_code
 from dropact.surgery._recognise import (
@@ -265,7 +266,7 @@ class _Observer:
 
 def _complete(site: Site, func: Any, rest: tuple[Any, ...], words: dict[str, Any]) -> None:
     """What the source left open; or that the same expression is not always the same activation."""
-    if site.call is None or not (site.activation is None or isinstance(site.activation, nn.Module)):
+    if site.call is None or not (site.activation is None or isinstance(site.activation, ELEMENTWISE_MODULES)):
         return
     try:
         does = stock_module(func, rest, words)

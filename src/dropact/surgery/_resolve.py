@@ -6,14 +6,14 @@ import ast
 import builtins
 import inspect
 from functools import partial
-from types import BuiltinFunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from dropact.surgery._methods import closure
-from dropact.surgery._recognise import METHOD_NAMES
+from dropact.surgery._recognise import METHOD_NAMES, is_function
 from dropact.surgery._source import Source, mangled
 
 UNKNOWN = object()  # what only a run can tell
@@ -51,6 +51,10 @@ class Resolver:
             return closure(function).get(node.id, outer.get(node.id, builtin))
         if isinstance(node, ast.Attribute):
             return attribute(self.value(node.value), mangled(node.attr, self._source.function))
+        if isinstance(node, ast.Subscript):
+            return entry(self.value(node.value), self.constant(node.slice))
+        if isinstance(node, ast.Call) and self.value(node.func) is getattr and len(node.args) == 2:
+            return attribute(self.value(node.args[0]), self.constant(node.args[1]))
         return UNKNOWN
 
     def constant(self, node: ast.expr) -> Any:
@@ -105,7 +109,19 @@ def _without_weights(value: Any) -> bool:
     return isinstance(value, nn.Module) and not any(True for _ in value.parameters())
 
 
-def attribute(value: Any, name: str) -> Any:
+def entry(table: Any, key: Any) -> Any:
+    """What a plain container has under a key."""
+    if key is UNKNOWN or type(table) not in (list, tuple, dict):
+        return UNKNOWN
+    try:
+        return table[key]
+    except (LookupError, TypeError):
+        return UNKNOWN
+
+
+def attribute(value: Any, name: Any) -> Any:
+    if not isinstance(name, str):
+        return UNKNOWN
     if isinstance(value, ModuleType | type):
         return getattr(value, name, UNKNOWN)
     if isinstance(value, nn.Module):
@@ -113,7 +129,8 @@ def attribute(value: Any, name: str) -> Any:
             if name in held:
                 return held[name]
         static = inspect.getattr_static(type(value), name, UNKNOWN)
-        if isinstance(static, staticmethod):
+        if isinstance(static, staticmethod | classmethod):
             return static.__func__
-        return static if isinstance(static, BuiltinFunctionType | partial) else UNKNOWN
-    return UNKNOWN
+        return static if isinstance(static, partial) or not hasattr(type(static), "__get__") else UNKNOWN
+    held = getattr(value, "__dict__", {}).get(name, UNKNOWN)  # of an object of somebody's own: it may change
+    return held if is_function(held) else UNKNOWN

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+import copy
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType, FunctionType
@@ -12,18 +13,32 @@ from typing import Any
 import torch.fx
 from torch import Tensor, nn
 
+from dropact.methods._activation import ELEMENTWISE_MODULES, STOCK_MODULES
 from dropact.surgery._edit import Edit, replacing, span
 from dropact.surgery._methods import methods, runs_through_children
 from dropact.surgery._recognise import (
-    FUNCTION_NAMES,
+    GATES,
     Activation,
     CannotConvertError,
     is_function,
+    kind_of,
     stock_module,
     why_refused,
 )
 from dropact.surgery._resolve import UNKNOWN, Resolver
-from dropact.surgery._source import SCOPES, Place, Source, UnreadableError, bound_in, end_of, names_in, read, start_of
+from dropact.surgery._signs import signs, signs_of_hooks, speaks_of
+from dropact.surgery._source import (
+    SCOPES,
+    Place,
+    Source,
+    UnreadableError,
+    bound_in,
+    end_of,
+    names_in,
+    read,
+    start_of,
+    unwrapped,
+)
 
 STARRED = "it is called with *args or **kwargs"
 
@@ -97,30 +112,57 @@ class Found:
 
     calls: list[Call] = field(default_factory=list)
     signs: list[str] = field(default_factory=list)
+    unreached: dict[str, str] = field(default_factory=dict)  # what methods call that forward does not reach, by name
 
 
-def scan(owner: nn.Module, children: Collection[str]) -> Found:
-    """The calls of activation functions in the methods of ``owner``, and those of its children of these names."""
-    found = Found()
+def scan(
+    owner: nn.Module, children: Collection[str], registered: Collection[int], silent: Iterable[tuple[str, FunctionType]]
+) -> Found:
+    """The calls of activation functions in the methods of ``owner``, and those of its children of these names.
+
+    Args:
+        registered: the modules of the model, by ``id``.
+        silent: methods that forward does not reach.
+    """
+    found = Found(signs=[f"{sign}; give inputs" for sign in signs_of_hooks(owner)])
+    reached = methods(type(owner))
     if "forward" in vars(owner):  # patched on the instance: the class's is not what runs
+        patch = unwrapped(getattr(vars(owner)["forward"], "__func__", vars(owner)["forward"]))
+        if any(speaks_of(owner, f, registered) for f in (patch, *(m.function for m in reached.values())) if f):
+            found.signs.append(f"{why_not_editable(owner)}; give inputs")
         return found
-    for method in methods(type(owner)).values():
-        names = names_in(method.function) - set(children)
-        spoken = {name for name in names if name in FUNCTION_NAMES or _may_call(owner, method.function, name)}
+    for method in reached.values():
+        spoken = speaks_of(owner, method.function, registered) - set(children)
         if not spoken and not names_in(method.function) & set(children) and not method.function.__closure__:
             continue
         try:
             source = read(method.function)
         except UnreadableError as error:
-            found.signs += [str(error)] if spoken - set(dir(type(owner))) else []
+            found.signs += [f"{error}; give inputs"] if spoken - set(dir(type(owner))) else []
             continue
-        scanner = _Scanner(owner, method.key, source, children)
-        found.calls += scanner.calls()
-        found.signs += scanner.signs()
+        scanner = _Scanner(owner, method.key, source, children, registered)
+        calls = scanner.calls()
+        found.calls += calls
+        known = {call.node for call in calls}
+        found.signs += [f"{s}; give inputs" for s in signs(source, scanner.resolver, known, registered)]
+    for name, function in silent:
+        if said := _unreached(owner, name, function, registered):
+            found.unreached[name] = said
     problem = why_not_editable(owner)
     for call in found.calls:
         call.problem = call.problem or problem
     return found
+
+
+def _unreached(owner: nn.Module, name: str, function: FunctionType, registered: Collection[int]) -> str:
+    try:
+        calls = _Scanner(owner, name, read(function), (), registered).calls()
+    except UnreadableError:
+        return ""
+    for call in calls:
+        if not call.of_weights and not isinstance(call.activation, GATES):
+            return f"{name}() calls {call.shown}() at {call.location}, and forward does not reach it: make it a module"
+    return ""
 
 
 def why_not_editable(owner: nn.Module) -> str | None:
@@ -134,17 +176,6 @@ def why_not_editable(owner: nn.Module) -> str | None:
     return None
 
 
-def _may_call(owner: nn.Module, function: FunctionType, name: str) -> bool:
-    value = vars(owner).get(name, function.__globals__.get(name))
-    return is_function(value) or calls_activations(value)
-
-
-def calls_activations(value: object) -> bool:
-    """Whether a function of somebody's own seems to call one of torch's activations."""
-    own = isinstance(value, FunctionType) and not value.__module__.startswith(("torch.", "dropact."))
-    return own and not names_in(value).isdisjoint(FUNCTION_NAMES)  # type: ignore[arg-type]
-
-
 def calls_in(source: Source) -> Iterator[ast.Call]:
     return (node for node in ast.walk(source.node) if isinstance(node, ast.Call))
 
@@ -152,33 +183,18 @@ def calls_in(source: Source) -> Iterator[ast.Call]:
 class _Scanner:
     """The calls of one method."""
 
-    def __init__(self, owner: nn.Module, key: str, source: Source, children: Collection[str]) -> None:
-        self._key, self._source, self._children = key, source, children
-        self._resolver = Resolver(owner, source)
+    def __init__(
+        self, owner: nn.Module, key: str, source: Source, children: Collection[str], registered: Collection[int]
+    ) -> None:
+        self._key, self._source, self._children, self._registered = key, source, children, registered
+        self.resolver = Resolver(owner, source)
 
     def calls(self) -> list[Call]:
         found = (self._classified(node) for node in calls_in(self._source))
         return sorted((call for call in found if call is not None), key=lambda call: end_of(call.node))
 
-    def signs(self) -> Iterator[str]:
-        """Activations that are passed on rather than called, and functions of the author's own that call some."""
-        for call in calls_in(self._source):
-            where = self._source.location(call)
-            value = self._resolver.value(call.func)
-            if isinstance(value, FunctionType) and calls_activations(value):
-                yield f"{ast.unparse(call.func)}() at {where} calls activations"
-        called = {id(call.func) for call in calls_in(self._source)}
-        compared = {id(n) for c in ast.walk(self._source.node) if isinstance(c, ast.Compare) for n in ast.walk(c)}
-        for node in ast.walk(self._source.node):
-            if (
-                isinstance(node, ast.Name | ast.Attribute)
-                and id(node) not in called | compared
-                and is_function(self._resolver.value(node))
-            ):
-                yield f"{ast.unparse(node)} at {self._source.location(node)} is passed on"
-
     def _classified(self, node: ast.Call) -> Call | None:
-        func, resolver = node.func, self._resolver
+        func, resolver = node.func, self.resolver
         child = func.value if isinstance(func, ast.Attribute) and func.attr == "forward" else func
         if isinstance(child, ast.Attribute) and resolver.is_self(child.value) and child.attr in self._children:
             call = Call(self._key, self._source, node, child=child.attr, base=child.attr)
@@ -196,7 +212,37 @@ class _Scanner:
             return Call(self._key, self._source, node, None, node, base=base_name(function), problem=reason)
         if isinstance(func, ast.Attribute) and function is UNKNOWN and resolver.may_be_tensor_method(node):
             return self._call(node, getattr(Tensor, func.attr), func.value, node.args, {})
+        module = self._made(func) if isinstance(func, ast.Call) else function
+        if isinstance(module, nn.Module) and id(module) not in self._registered and not module.state_dict():
+            return self._of_module(node, module) if kind_of(module) else None
         return None
+
+    def _made(self, call: ast.Call) -> nn.Module | None:
+        """The activation of torch's that is made where it is called, as in ``nn.ReLU()(x)``."""
+        cls = self.resolver.value(call.func)
+        if not isinstance(cls, type) or cls not in ELEMENTWISE_MODULES:
+            return None
+        args = [self.resolver.constant(arg) for arg in call.args]
+        words = {str(word.arg): self.resolver.constant(word.value) for word in call.keywords}
+        if any(value is UNKNOWN for value in (*args, *words.values())):
+            return None
+        try:
+            made: nn.Module = cls(*args, **words)
+        except TypeError:
+            return None
+        return made
+
+    def _of_module(self, node: ast.Call, module: nn.Module) -> Call:
+        """A call of a module that is no child: a global one, an attribute of the class, or one made on the spot."""
+        given = [*node.args, *(word.value for word in node.keywords)]
+        call = Call(self._key, self._source, node, None, given[0] if given else None, copy.deepcopy(module))
+        call.base = base_name(module)
+        if len(given) != 1 or isinstance(given[0], ast.Starred) or any(word.arg is None for word in node.keywords):
+            call.problem = STARRED
+        else:
+            call.of_weights = self.resolver.is_of_weights(given[0])
+            call.problem = why_not_there(call)
+        return call
 
     def _call(
         self,
@@ -210,11 +256,11 @@ class _Scanner:
         if argument is None or None in words or any(isinstance(arg, ast.Starred) for arg in (argument, *rest)):
             call.problem = STARRED
             return call
-        if self._resolver.is_of_weights(argument):
+        if self.resolver.is_of_weights(argument):
             call.of_weights = True
             return call
-        values = [self._resolver.constant(expr) for expr in rest]
-        named = {str(word): self._resolver.constant(expr) for word, expr in words.items()}
+        values = [self.resolver.constant(expr) for expr in rest]
+        named = {str(word): self.resolver.constant(expr) for word, expr in words.items()}
         for expr, value in zip((*rest, *words.values()), (*values, *named.values()), strict=True):
             if value is UNKNOWN:
                 call.unknown = f"its argument {ast.unparse(expr)} is known only when it runs: give inputs"
@@ -228,8 +274,11 @@ class _Scanner:
 
 
 def base_name(function: Any) -> str:
-    """What to name a layer after that is called instead of a function: ``relu`` for ``torch.relu_``."""
+    """What to name a layer after that is called instead: ``relu`` for ``torch.relu_`` and for ``nn.ReLU()``."""
     function = function.func if isinstance(function, partial) else function
+    if isinstance(function, nn.Module):
+        cls = type(function)
+        return next((name for name, stock in STOCK_MODULES.items() if stock is cls), cls.__name__.lower())
     name = getattr(function, "__name__", "").strip("_")
     return name if name.isidentifier() else "function"
 

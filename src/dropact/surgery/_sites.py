@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from dropact.surgery._methods import forget
+from dropact.surgery._methods import forget, methods
 from dropact.surgery._recognise import ACTIVATION, Activation, behaves_as, kind_of, why_unfit
 from dropact.surgery._scan import Call, scan
+from dropact.surgery._signs import unreached
+from dropact.surgery._source import names_in
 from dropact.surgery._table import one_line
 
 
@@ -61,11 +63,16 @@ class Site:
 
 @dataclass(frozen=True)
 class Unread:
-    """A sign that a module calls activations in a way that its source does not tell."""
+    """A sign that a module calls activations in a way that its source does not tell.
+
+    ``shown_by_run``: a run converts it or names it. ``missed``: somebody calls it.
+    """
 
     name: str
     module: nn.Module
     reason: str
+    shown_by_run: bool = True
+    missed: bool = True
 
 
 def find(model: nn.Module) -> tuple[list[Site], list[Unread]]:
@@ -75,6 +82,10 @@ def find(model: nn.Module) -> tuple[list[Site], list[Unread]]:
     unread: list[Unread] = []
     kinds: dict[int, str | None] = {}
     seen = {id(model)}
+    registered = {id(module) for module in model.modules()}
+    classes = {type(module) for module in model.modules()}
+    mentioned = {name for cls in classes for method in methods(cls).values() for name in names_in(method.function)}
+    silent = {cls: list(unreached(cls, mentioned)) for cls in classes}
 
     def visit(prefix: str, owner: nn.Module) -> None:
         children = {leaf: child for leaf, child in owner._modules.items() if child is not None}
@@ -82,8 +93,10 @@ def find(model: nn.Module) -> tuple[list[Site], list[Unread]]:
             if id(child) not in kinds:
                 kinds[id(child)] = kind_of(child)
         activations = {leaf: child for leaf, child in children.items() if kinds[id(child)]}
-        found = scan(owner, activations)
-        unread.extend(Unread(prefix.rstrip("."), owner, sign) for sign in dict.fromkeys(found.signs))
+        found = scan(owner, activations, registered, silent[type(owner)])
+        own = prefix.rstrip(".") or "(model)"
+        unread.extend(Unread(own, owner, sign) for sign in dict.fromkeys(found.signs))
+        unread.extend(Unread(own, owner, said, n in mentioned, n in mentioned) for n, said in found.unreached.items())
         for leaf, child in children.items():
             if (kind := kinds[id(child)]) is not None:
                 called = [call for call in found.calls if call.child == leaf]

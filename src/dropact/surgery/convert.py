@@ -99,7 +99,7 @@ def convert_(
     sites, unread = find(model)
     if inputs is not None:
         observe(model, sites, *arguments(inputs))
-        unread = []  # the run has shown what they were signs of
+        unread = [sign for sign in unread if not sign.shown_by_run]
     plan = _plan.decide(sites, choose, where, split_shared, gates)
     choose.refuse_unused()
     receipt = _carried_out(model, plan, unread)
@@ -122,7 +122,7 @@ def _carried_out(model: nn.Module, plan: _plan.Plan, unread: list[Unread]) -> Re
     skipped = (
         *(_plan.skip(site, reason, missed=False) for site, reason in plan.stays),
         *(_plan.skip(site, reason, missed=True) for site, reason in plan.missed),
-        *(Skip(u.name or "(model)", u.module, f"{u.reason}; give inputs", missed=True) for u in unread),
+        *(Skip(u.name, u.module, u.reason, missed=u.missed) for u in unread),
     )
     changes = tuple(_plan.change(site, layer) for site, layer in plan.layers)
     receipt = Receipt(model, changes, skipped, steps)
