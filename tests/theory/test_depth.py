@@ -254,7 +254,7 @@ def test_the_noise_of_a_deep_stable_network_is_nearly_normal():
             lambda: depth_excess([abs], torch.ones(4, 1), torch.ones(4), [0.5]),
             "target must be like the output, (4, 1), got (4,)",
         ),
-        (lambda: depth_noise_covariance([], torch.ones(1, 1), []), "at least one, got none"),
+        (lambda: depth_noise_covariance([], torch.ones(1, 1), []), "at least one rate, got none"),
     ],
 )
 def test_refusals(call, says):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from dropact.methods._activation import ELEMENTWISE_MODULES, is_method
 from dropact.methods._rate import RATE
@@ -74,7 +74,7 @@ def inner(model: nn.Module) -> nn.Module:
 
 def first_tensor(value: object) -> Tensor | None:
     """The first floating tensor in a model's output or arguments, however nested."""
-    return next((t for t in tree_flatten(value)[0] if isinstance(t, Tensor) and t.is_floating_point()), None)
+    return next((t for t in tree_leaves(value) if isinstance(t, Tensor) and t.is_floating_point()), None)
 
 
 @contextmanager
@@ -92,6 +92,25 @@ def set_mode(model: nn.Module, training: bool) -> None:
     # Not model.train(): a model may have given that a meaning of its own, and the flag alone can be put back.
     for module in model.modules():
         module.training = training
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, for as long as it lasts."""
+    with modes(model):
+        set_mode(model, False)
+        yield
+
+
+def only_argument(batch: Any) -> Any:
+    """What a model is called with: the batch, or the first of a tuple or list such as images and labels."""
+    return batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def check_every(every: object) -> None:
+    """Raises: ValueError: it is no number of steps."""
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
 
 
 @contextmanager
@@ -151,15 +170,9 @@ def look_through(
         if y is not None:
             look(name, call, x, y)
 
-    handles: list[Any] = []
-    try:
+    with ExitStack() as hooks:
         for name, site in sites.items():
-            handles.append(site.register_forward_pre_hook(lambda _, args, name=name: before(name, args)))
-            handles.append(site.register_forward_hook(lambda _, args, output, name=name: after(name, output)))
-        copied_args, copied_kwargs = tree_map(
-            lambda v: v.clone() if isinstance(v, Tensor) else v, (tuple(args), dict(kwargs))
-        )
+            hooks.enter_context(site.register_forward_pre_hook(lambda _, args, name=name: before(name, args)))
+            hooks.enter_context(site.register_forward_hook(lambda _, args, output, name=name: after(name, output)))
+        copied_args, copied_kwargs = tree_map_only(Tensor, Tensor.clone, (tuple(args), dict(kwargs)))
         model(*copied_args, **copied_kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()

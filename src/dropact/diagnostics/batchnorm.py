@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dropact.diagnostics._passes import inner, modes, set_mode
+from dropact.diagnostics._passes import evaluating, inner, only_argument, set_mode
 
 _BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -35,12 +35,6 @@ class LayerStatistics:
         """Mean over the channels of the variance after, over that before."""
         return float(self.variance_after.double().mean() / self.variance_before.double().mean())
 
-    @property
-    def mean_shift(self) -> float:
-        """Largest shift of a channel's mean, in its standard deviations before."""
-        deviation = self.variance_before.double().sqrt().clamp(min=1e-12)
-        return float(((self.mean_after - self.mean_before).double() / deviation).abs().max())
-
 
 @dataclass(frozen=True)
 class Recalibration:
@@ -53,8 +47,7 @@ class Recalibration:
 
     def undo(self) -> None:
         """Puts the former statistics back."""
-        for module, statistics in self._held.items():
-            _write(module, statistics)
+        _restore(self._held)
 
 
 def recalibrate_batchnorm_(
@@ -92,10 +85,9 @@ def recalibrate_batchnorm_(
     norms = _batchnorms(target)
     if not norms:
         raise ValueError("the model has no BatchNorm with running statistics: there is nothing to recalibrate")
-    held: dict[nn.Module, dict[str, Tensor]] = {norm: _read(norm) for norm in norms.values()}
+    held = {norm: {name: getattr(norm, name).clone() for name in _STATISTICS} for norm in norms.values()}
     momenta = {norm: norm.momentum for norm in norms.values()}
-    with torch.no_grad(), modes(target):
-        set_mode(target, False)
+    with torch.no_grad(), evaluating(target):
         before = None if evaluate is None else evaluate(model)
         set_mode(target, False)
         seen = 0
@@ -104,7 +96,7 @@ def recalibrate_batchnorm_(
                 norm.training, norm.momentum = True, None  # None: the plain average
                 norm.reset_running_stats()
             for batch in batches:
-                model(batch[0] if isinstance(batch, tuple | list) else batch)
+                model(only_argument(batch))
                 seen += 1
         except BaseException:
             _restore(held)
@@ -112,8 +104,7 @@ def recalibrate_batchnorm_(
         finally:
             for norm, momentum in momenta.items():
                 norm.momentum = momentum
-        unreached = {norm: held.pop(norm) for norm in norms.values() if not norm.num_batches_tracked}
-        _restore(unreached)
+        _restore({norm: held.pop(norm) for norm in norms.values() if not norm.num_batches_tracked})
         if not seen:
             raise ValueError("batches must hold at least one batch, got none")
         if not held:
@@ -144,15 +135,7 @@ def _batchnorms(model: nn.Module) -> dict[str, Any]:
     return {name: m for name, m in named if isinstance(m, _BATCHNORMS) and m.running_mean is not None}
 
 
-def _read(norm: nn.Module) -> dict[str, Tensor]:
-    return {name: getattr(norm, name).clone() for name in _STATISTICS}
-
-
-def _write(norm: nn.Module, statistics: Mapping[str, Tensor]) -> None:
-    for name, value in statistics.items():
-        getattr(norm, name).copy_(value)
-
-
 def _restore(held: Mapping[nn.Module, Mapping[str, Tensor]]) -> None:
     for norm, statistics in held.items():
-        _write(norm, statistics)
+        for name, value in statistics.items():
+            getattr(norm, name).copy_(value)

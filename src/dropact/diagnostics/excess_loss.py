@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dropact.diagnostics._noise import noise_of
-from dropact.diagnostics._passes import inner, look_through, modes, require_method_layers, set_mode, undisturbed
+from dropact.diagnostics._passes import evaluating, inner, look_through, require_method_layers, undisturbed
 from dropact.theory import UnitNoise, second_order_excess
 
 
@@ -47,19 +48,15 @@ def estimate_excess_loss(
         assert given is not None
         noise.append(noise_of(layers[name], given))
 
-    with undisturbed(model):
-        set_mode(model, False)
+    with undisturbed(model), evaluating(model):
         look_through(model, (x,), {}, layers, look)
 
     def network(offsets: Sequence[Tensor]) -> Tensor:
         remaining = iter(offsets)
-        handles = [layer.register_forward_hook(lambda _, args, y: y + next(remaining)) for layer in layers.values()]
-        try:
+        with ExitStack() as hooks:
+            for layer in layers.values():
+                hooks.enter_context(layer.register_forward_hook(lambda _, args, y: y + next(remaining)))
             return model(x)
-        finally:
-            for handle in handles:
-                handle.remove()
 
-    with torch.no_grad(), modes(model):
-        set_mode(model, False)
+    with torch.no_grad(), evaluating(model):
         return second_order_excess(network, noise, loss, directions)

@@ -6,14 +6,13 @@ where GAAF is the plain activation: in training its gradient is that of no funct
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from dropact.diagnostics._passes import inner, modes, set_mode
+from dropact.diagnostics._passes import evaluating, inner
 
 Loss = Callable[[nn.Module], Tensor]
 
@@ -70,19 +69,17 @@ def loss_along_directions(
     weights = list(target.parameters())
     held = [weight.detach().clone() for weight in weights]
     found = torch.empty(directions, len(radii), dtype=torch.float64)
-    with torch.no_grad(), _evaluating(target):
-        try:
-            for row in found:
-                direction = random_direction(target, generator)
+    with torch.no_grad(), evaluating(target):
+        for row in found:
+            direction = random_direction(target, generator)
+            try:
                 for place, radius in enumerate(radii):
                     for weight, start, step in zip(weights, held, direction, strict=True):
                         weight.copy_(start + radius * step)
                     row[place] = _scalar(loss(model))
+            finally:  # the next direction is scaled to these
                 for weight, start in zip(weights, held, strict=True):
-                    weight.copy_(start)  # the next direction is scaled to these
-        finally:
-            for weight, start in zip(weights, held, strict=True):
-                weight.copy_(start)
+                    weight.copy_(start)
     return found
 
 
@@ -124,7 +121,7 @@ def sharpness(model: nn.Module, loss: Loss, steps: int = 50, tolerance: float = 
     weights = [weight for weight in target.parameters() if weight.requires_grad]
     if not weights:
         raise ValueError("the model has no trainable parameter")
-    with torch.enable_grad(), _evaluating(target):
+    with torch.enable_grad(), evaluating(target):
         value = _scalar(loss(model))
         if not value.isfinite():
             raise ValueError(f"loss must be finite at the model's weights, got {value.item()}")
@@ -156,35 +153,23 @@ def _lanczos(
     vector = torch.randn(count, generator=generator, dtype=torch.float64).to(weights[0].device)
     vector /= vector.norm()
     basis = vector.new_empty(min(steps, count), count)
-    diagonal: list[Tensor] = []
-    beside: list[Tensor] = []
-    while True:
-        basis[len(diagonal)] = vector
+    small = vector.new_zeros(len(basis), len(basis))  # the Hessian in the basis: a diagonal and the numbers beside it
+    for last in range(len(basis)):
+        basis[last] = vector
         image = product(vector)
-        diagonal.append(vector @ image)
-        so_far = basis[: len(diagonal)]
+        small[last, last] = vector @ image
+        so_far = basis[: last + 1]
         for _ in range(2):  # once leaves what rounding has put back
             image = image - so_far.T @ (so_far @ image)
         rest = image.norm()
-        small = torch.diag(torch.stack(diagonal))
-        if beside:
-            off = torch.stack(beside)
-            small = small + torch.diag(off, 1) + torch.diag(off, -1)
-        values, vectors = torch.linalg.eigh(small)
-        eigenvalue, residual = float(values[-1]), float(rest * vectors[-1, -1].abs())
-        size = float(values.abs().max())
-        exhausted = float(rest) <= 1e-12 * size  # the vectors so far span all that the first one reaches
-        if exhausted or len(diagonal) == len(basis) or residual <= tolerance * abs(eigenvalue):
-            return Sharpness(eigenvalue, residual, len(diagonal))
-        beside.append(rest)
+        values, vectors = torch.linalg.eigh(small[: last + 1, : last + 1])
+        found = Sharpness(float(values[-1]), float(rest * vectors[-1, -1].abs()), last + 1)
+        exhausted = float(rest) <= 1e-12 * float(values.abs().max())  # they span all that the first vector reaches
+        if exhausted or last + 1 == len(basis) or found.residual <= tolerance * abs(found.eigenvalue):
+            break
+        small[last, last + 1] = small[last + 1, last] = rest
         vector = image / rest
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    with modes(model):
-        set_mode(model, False)
-        yield
+    return found
 
 
 def _scalar(value: Tensor) -> Tensor:

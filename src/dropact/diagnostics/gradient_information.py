@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from dropact.diagnostics._passes import activation_layers, first_tensor, inner, named_modules
+from dropact.diagnostics._passes import activation_layers, check_every, first_tensor, inner, named_modules
 from dropact.diagnostics.recording import Recording
 
 
@@ -49,8 +50,7 @@ def record_gradients(model: nn.Module, modules: Sequence[str] | None = None, eve
 
     Source: "gradient information" of arXiv:1806.09783, which averages it over the iterations as well.
     """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
+    check_every(every)
     target = inner(model)
     if hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None) is not None:
         raise ValueError("model is compiled, and has no gradient in between: record the plain model")
@@ -67,7 +67,7 @@ def record_gradients(model: nn.Module, modules: Sequence[str] | None = None, eve
         recording.steps += target.training
         calls.clear()
 
-    def watch(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def watch(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         x = first_tensor((args, kwargs))
         if not wanted or x is None or not x.requires_grad:
             return
@@ -79,18 +79,12 @@ def record_gradients(model: nn.Module, modules: Sequence[str] | None = None, eve
 
         x.register_hook(keep)
 
-    handles = [model.register_forward_pre_hook(begin, prepend=True)]
-    for name, site in sites.items():
-        handles.append(
-            site.register_forward_pre_hook(
-                lambda _, args, kwargs, name=name: watch(name, args, kwargs), with_kwargs=True
-            )
-        )
-    try:
+    with ExitStack() as hooks:
+        hooks.enter_context(model.register_forward_pre_hook(begin, prepend=True))
+        for name, site in sites.items():
+            hook = partial(watch, name)
+            hooks.enter_context(site.register_forward_pre_hook(hook, with_kwargs=True))
         yield recording
-    finally:
-        for handle in handles:
-            handle.remove()
     if not recording._kept:
         warnings.warn(
             "no gradient was recorded: the model was not called in training mode and differentiated", stacklevel=3

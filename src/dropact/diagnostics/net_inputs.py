@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dropact._elementwise import resolve
-from dropact.diagnostics._passes import activation_layers, inner, look_through, set_mode, undisturbed
+from dropact.diagnostics._passes import activation_layers, evaluating, inner, look_through, only_argument, undisturbed
 from dropact.diagnostics.probes import Values
 from dropact.methods._activation import underlying
 
@@ -122,10 +122,9 @@ def net_input_histograms(
         seen[name] += x.numel()
         flat[name] += int(saturated(sites[name], x).sum())
 
-    with undisturbed(target):
-        set_mode(target, False)
+    with undisturbed(target), evaluating(target):
         for batch in batches:
-            look_through(target, (batch[0] if isinstance(batch, tuple | list) else batch,), {}, sites, look)
+            look_through(target, (only_argument(batch),), {}, sites, look)
     if not any(seen.values()):
         raise ValueError("batches must hold at least one batch that reaches an activation layer, got none")
     edges = torch.linspace(low, high, bins + 1)

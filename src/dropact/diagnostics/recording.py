@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from dropact.diagnostics._passes import inner, look_through, modes, set_mode, undisturbed
+from dropact.diagnostics._passes import check_every, inner, look_through, modes, set_mode, undisturbed
 from dropact.diagnostics.probes import PROBES, Probe, number
 
 
@@ -118,8 +118,7 @@ def record(model: nn.Module, probes: Sequence[Probe] = PROBES, every: int = 50) 
     Warns:
         UserWarning: no training step was seen.
     """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
+    check_every(every)
     if getattr(model, "_compiled_call_impl", None) is not None:
         raise ValueError(
             "model was compiled in place by model.compile(), which would not see the recorder: "
@@ -145,11 +144,8 @@ def record(model: nn.Module, probes: Sequence[Probe] = PROBES, every: int = 50) 
         recording._kept += [(step, site, values) for site, values in kept.items()]
 
     # First of all hooks, as those of others may change the arguments, and will do so again in the extra passes.
-    handle = model.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
-    try:
+    with model.register_forward_pre_hook(before, prepend=True, with_kwargs=True):
         yield recording
-    finally:
-        handle.remove()
     if not recording.steps:
         warnings.warn(
             "nothing was recorded: the model was not called in training mode. A compiled model is recorded by passing "

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dropact.diagnostics._passes import inner, modes, require_method_layers, set_mode
+from dropact.diagnostics._passes import evaluating, inner, require_method_layers
 
 
 class Prediction(NamedTuple):
@@ -51,21 +51,16 @@ def predict_samples(model: nn.Module, x: Any, n: int) -> Prediction:
     if isinstance(n, bool) or not isinstance(n, int) or n < 2:
         raise ValueError(f"n must be a whole number of at least 2, got {n!r}")
     layers = require_method_layers(inner(model), "to draw masks in").values()
-    with torch.no_grad(), modes(inner(model)):
-        set_mode(inner(model), False)
+    with torch.no_grad(), evaluating(inner(model)):
         for layer in layers:
             layer.training = True
-        total = entropies = None
+        total, entropies = torch.tensor(-math.inf), torch.tensor(0.0)
         for _ in range(n):
             logits = model(x)
             if not isinstance(logits, Tensor) or not logits.is_floating_point():
                 raise TypeError(f"the model must return a floating tensor of logits, got {type(logits).__name__}")
             log_p = logits.float().log_softmax(-1)
-            h = _entropy(log_p)
-            total = log_p if total is None else torch.logaddexp(total, log_p)
-            entropies = h if entropies is None else entropies + h
-    assert total is not None
-    assert entropies is not None
+            total, entropies = torch.logaddexp(total.to(log_p), log_p), entropies.to(log_p) + _entropy(log_p)
     log_mean = total - math.log(n)
     entropy = _entropy(log_mean)
     return Prediction(log_mean.exp(), entropy, (entropy - entropies / n).clamp(min=0))  # rounding may fall below 0

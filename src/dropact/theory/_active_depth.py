@@ -61,6 +61,18 @@ def _reached(distance: float) -> float:
     return max(check_number(distance, "distance", low=0.0) - 1e-12, 0.0)
 
 
+def survival_rates(survival: Sequence[float]) -> list[float]:
+    """The rates, checked.
+
+    Raises:
+        TypeError, ValueError: no numbers, out of [0, 1], or none at all.
+    """
+    rates = [check_number(rate, "survival", low=0.0, high=1.0) for rate in survival]
+    if not rates:
+        raise ValueError("survival must hold at least one rate, got none")
+    return rates
+
+
 def active_depth(survival: Sequence[float]) -> ActiveDepth:
     """The distribution of the number of active branches.
 
@@ -77,9 +89,7 @@ def active_depth(survival: Sequence[float]) -> ActiveDepth:
     Raises:
         TypeError, ValueError: no numbers, out of range, or none at all.
     """
-    rates = [check_number(rate, "survival", low=0.0, high=1.0) for rate in survival]
-    if not rates:
-        raise ValueError("survival must hold at least one rate, got none")
+    rates = survival_rates(survival)
     probabilities = torch.ones(1, dtype=torch.float64)
     zero = torch.zeros(1, dtype=torch.float64)
     for rate in rates:

@@ -23,14 +23,16 @@ which replaces the branches' means by their draws, one after the other from belo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from dropact._arguments import check_number
+from dropact.theory._active_depth import survival_rates
 
 Function = Callable[[Tensor], Tensor]
 MOST_EXACT = 12  # branches, of which all draws are gone through
@@ -77,21 +79,30 @@ def second_order_depth_excess(
         TypeError, ValueError: rates that are no numbers, out of range, or not one for each branch.
     """
     rates = _rates(branches, survival)
-    states = [x]
-    for f, p in zip(branches, rates, strict=True):
-        states.append(states[-1] + p * residual_scale * f(states[-1]))
+    y, zetas = _derivatives(branches, rates, x, residual_scale)
     terms = []
-    for number, (f, p) in enumerate(zip(branches, rates, strict=True)):
-        above = _above(branches, rates, number + 1, residual_scale, lambda y: y)
-        zeta = torch.func.jvp(above, (states[number + 1],), (f(states[number]),))[1]
-        slope = _along(loss, zeta)
-        second = torch.func.jvp(slope, (states[-1],), (zeta,))[1]
+    for p, zeta in zip(rates, zetas, strict=True):
+        second = _along(partial(_along, loss, zeta), zeta, y)
         terms.append(residual_scale**2 / 2 * p * (1 - p) * second)
     return torch.stack(terms)
 
 
-def _along(loss: Function, direction: Tensor) -> Function:
-    return lambda y: torch.func.jvp(loss, (y,), (direction,))[1]
+def _along(function: Function, direction: Tensor, y: Tensor) -> Tensor:
+    """The derivative of a function at ``y``."""
+    found: Tensor = torch.func.jvp(function, (y,), (direction,))[1]
+    return found
+
+
+def _derivatives(
+    branches: Sequence[Function], rates: Sequence[float], x: Tensor, scale: float
+) -> tuple[Tensor, list[Tensor]]:
+    """y_L of the evaluated network, and of every branch the derivative of y_L with respect to y_l along it."""
+    y, found = x, []
+    for number, (f, p) in enumerate(zip(branches, rates, strict=True)):
+        step = f(y)
+        y = y + p * scale * step
+        found.append(_along(_above(branches, rates, number + 1, scale), step, y))
+    return y, found
 
 
 def depth_excess(
@@ -154,13 +165,14 @@ def depth_excess(
 
 
 def _rates(branches: Sequence[Function], survival: Sequence[float]) -> list[float]:
-    rates = [check_number(rate, "survival", low=0.0, high=1.0) for rate in survival]
-    if len(rates) != len(branches):
-        raise ValueError(f"survival must have one rate for each of the {len(branches)} branches, got {len(rates)}")
-    return rates
+    if len(survival) != len(branches):
+        raise ValueError(f"survival must have one rate for each of the {len(branches)} branches, got {len(survival)}")
+    return survival_rates(survival)
 
 
-def _above(branches: Sequence[Function], rates: Sequence[float], first: int, scale: float, head: Function) -> Function:
+def _above(
+    branches: Sequence[Function], rates: Sequence[float], first: int, scale: float, head: Function = lambda y: y
+) -> Function:
     """G: the evaluated network from the output of a branch on."""
 
     def above(y: Tensor) -> Tensor:
@@ -178,13 +190,8 @@ def _draws(
     if samples is not None:
         drawn = torch.rand(samples, len(rates), generator=generator) < torch.tensor(rates)
         return [(row, 1 / samples) for row in drawn.tolist()]
-    found: list[tuple[Sequence[bool], float]] = []
-    for draw in product((False, True), repeat=len(rates)):
-        weight = 1.0
-        for b, p in zip(draw, rates, strict=True):
-            weight *= p if b else 1 - p
-        found.append((draw, weight))
-    return found
+    draws = product((False, True), repeat=len(rates))
+    return [(draw, math.prod(p if b else 1 - p for b, p in zip(draw, rates, strict=True))) for draw in draws]
 
 
 def depth_noise_covariance(branches: Sequence[Function], x: Tensor, survival: Sequence[float]) -> Tensor:
@@ -209,13 +216,6 @@ def depth_noise_covariance(branches: Sequence[Function], x: Tensor, survival: Se
         TypeError, ValueError: as there.
     """
     rates = _rates(branches, survival)
-    if not rates:
-        raise ValueError("branches must hold at least one, got none")
-    scale = len(rates) ** -0.5
-    y, whole = x, torch.zeros(())
-    for number, (f, p) in enumerate(zip(branches, rates, strict=True)):
-        step = f(y)
-        y = y + p * scale * step
-        z = torch.func.jvp(_above(branches, rates, number + 1, scale, lambda y: y), (y,), (step,))[1]
-        whole = whole + p * (1 - p) / len(rates) * z.unsqueeze(2) * z.unsqueeze(1)
-    return whole
+    _, zetas = _derivatives(branches, rates, x, len(rates) ** -0.5)
+    terms = [p * (1 - p) / len(rates) * z.unsqueeze(2) * z.unsqueeze(1) for p, z in zip(rates, zetas, strict=True)]
+    return torch.stack(terms).sum(0)

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dropact._arguments import check_choice, check_number
+from dropact._arguments import check_choice
+from dropact.theory._active_depth import survival_rates
 
 SCALINGS = ("vanilla", "stable")
 
@@ -42,9 +43,7 @@ def gradient_growth(survival: Sequence[float], scaling: str = "vanilla") -> Tens
         TypeError, ValueError: no numbers, out of range, none at all, or an unknown scaling.
     """
     check_choice(scaling, "scaling", SCALINGS)
-    rates = [check_number(rate, "survival", low=0.0, high=1.0) for rate in survival]
-    if not rates:
-        raise ValueError("survival must hold at least one rate, got none")
+    rates = survival_rates(survival)
     steps = torch.tensor(rates, dtype=torch.float64) / (len(rates) if scaling == "stable" else 1)
     growth = (1 + steps).flip(0).cumprod(0).flip(0)
     return torch.cat([growth, torch.ones(1, dtype=torch.float64)])

@@ -1,8 +1,7 @@
 """Property 5.2: by how much the variance behind an activation changes from training to evaluation.
 
 Senwei Liang, Yuehaw Khoo, Haizhao Yang: arXiv:1811.05850, equations 13 to 15; the shift ratio is that of Xiang Li et
-al.,
-arXiv:1801.05134. For independent x_i ~ N(0, 1), any weights w, q = drop_prob and independent masks m_i ~ Bernoulli(q)::
+al., arXiv:1801.05134. For independent x_i ~ N(0, 1), any weights w, q = drop_prob, independent m_i ~ Bernoulli(q)::
 
     X_train = sum_i w_i ((1 - m_i) f(x_i) + m_i x_i)        X_test = sum_i w_i ((1 - q) f(x_i) + q x_i)
 
