@@ -1,5 +1,6 @@
 """Everything a user can get wrong: one line on stderr, exit status 2, no traceback, nothing changed on disk."""
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -48,9 +49,16 @@ from dropact.experiments.watch import Watcher
         (["--lr-factor", "0.2"], ["lr_factor: got 0.2 with schedule 'one-cycle'", "'step'"]),
         (["--seed", "7"], ["unrecognized arguments: --seed 7"]),
         (["--threads", "0"], ["--threads", "0"]),
+        (["--threads", "99999999999"], ["--threads", "'99999999999'", "from 1 to 4,096"]),
+        (["--seeds", "99999999999"], ["--seeds", "100,000"]),
+        (["--seeds", "0-" + "9" * 400], ["--seeds", "100,000"]),
+        (["--epochs", "9" * 400], ["epochs", "999...", "at least 1"]),
+        (["--network", ""], ["network: got ''", "simple-small"]),
+        (["--out", "a\udcff"], ["'a\\udcff'", "bytes that are no text"]),
+        (["--dataset", "cifar10", "--data", "nowhere", "--network", "torchvision:nope"], ["torchvision:nope"]),
         (["--nonsense"], ["--nonsense"]),
         (["--device", "gpu"], ["device", "'gpu'", "cpu, cuda"]),
-        (["--checkpoint-seconds", "-1"], ["--checkpoint-seconds", "-1", "at least 0"]),
+        (["--checkpoint-seconds", "-1"], ["--checkpoint-seconds", "-1", "from 0 to"]),
         (["--methods", "rrelu+drop-activation"], ["method", "both replace ReLU"]),
         (["--methods", "cutout+rrelu"], ["size", "'digits'"]),
         (["--cutout-size", "4", "--methods", "rrelu"], ["--cutout-size", "cutout"]),
@@ -185,6 +193,11 @@ def test_single_runs_are_held_only_against_those_they_are_averaged_with(tmp_path
         (["report", "not-there"], "not there"),
         (["report", "FILE"], "a file"),
         (["report", "."], "no finished run"),
+        (["verify", "nowhere"], "nowhere: not there, accepted: a folder of runs"),
+        (["inspect", "torchvision:nope", "--data", "none"], "network: got 'torchvision:nope'"),
+        (["inspect", "simple-small", "--images", "9" * 30], "--images"),
+        (["bench", "--batch", "9" * 20], "--batch"),
+        (["bench", "--threads", "9" * 11], "--threads"),
     ],
 )
 def test_verbs(tmp_path, capsys, monkeypatch, words, needle):
@@ -301,3 +314,30 @@ def test_a_mistake_of_ours_is_not_taken_for_one_of_the_user(tmp_path, monkeypatc
     monkeypatch.setattr("dropact.report.collect", broken)
     with pytest.raises(ValueError, match="ours"):
         main(["report", str(tmp_path)])
+
+
+def test_a_failing_folder_of_data_leaves_no_folder(tmp_path, capsys, monkeypatch):
+    def refuse(*arguments, **more):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", refuse)
+    words = ["train", "--dataset", "cifar10", "--data", tmp_path / "a" / "b", "--out", tmp_path / "out"]
+    assert "cifar10" in refused(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()
+    assert "cifar10" in refused(capsys, *words)
+    assert [path.name for path in tmp_path.rglob("*")] == ["a"]
+
+
+def test_a_json_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # a read-only file system, which root cannot write to
+    assert "cannot be written" in refused(capsys, "bench", "--quick", "--json", tmp_path / "bench.json")
+
+
+def test_a_full_disk_names_the_file(tmp_path, capsys, monkeypatch):
+    def full(handle, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dropact.experiments.lock.os.write", full)
+    line = refused(capsys, "train", "--out", tmp_path / "out", "--epochs", "1")
+    assert line.endswith("/lock: No space left on device\n")

@@ -60,7 +60,7 @@ def test_a_network_by_name(tmp_path, capsys):
         (["resnet-21"], "network: got 'resnet-21', accepted: "),
         (["nowhere/at-all"], "nowhere/at-all: no config.json there, accepted: the directory of a run, its weights.pt"),
         (["gone.pt"], "gone.pt: no config.json there"),
-        (["simple-small", "--images", "1"], "images: got 1, accepted: a whole number of at least 2"),
+        (["simple-small", "--images", "1"], "argument --images: got '1', accepted: a whole number from 2 to 1,000,000"),
         (["simple-small", "--method", "baseline"], "method: got 'baseline', which has no layers of dropact to inspect"),
         (["simple-small", "--drop-prob", "2"], "drop_prob: got 2.0, accepted: a number from 0 to 1"),
     ],
@@ -77,7 +77,7 @@ def test_bad_input_is_one_line(words, message, tmp_path, capsys):
     ("words", "message"),
     [
         (["--method", "baseline"], "method: got 'baseline'"),
-        (["--images", "1"], "images: got 1"),
+        (["--images", "1"], "argument --images: got '1'"),
         (["--out", "{}"], "--out: got {}, a folder, accepted: the name of a page"),
     ],
 )
@@ -95,7 +95,7 @@ def test_what_a_run_says_itself_is_not_said_again(run, capsys):
 def test_a_config_that_is_no_text_is_one_line(tmp_path, capsys):
     (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
     assert main(["inspect", str(tmp_path)]) == 2
-    assert "config.json: damaged, not text" in capsys.readouterr().err
+    assert "config.json: damaged, cannot be read" in capsys.readouterr().err
 
 
 def test_damaged_weights_and_a_page_that_cannot_be_written(run, tmp_path, capsys):

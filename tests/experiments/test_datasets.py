@@ -102,13 +102,14 @@ def test_archives_that_are_not_what_they_should_be_are_refused(tmp_path, changed
     assert "\n" not in str(caught.value)
 
 
-def test_an_array_longer_than_its_header_is_refused(tmp_path):
+@pytest.mark.parametrize("longer", ["x_train", "y_train", "x_test", "y_test"])
+def test_an_array_longer_than_its_header_is_refused(tmp_path, longer):
     with zipfile.ZipFile(tmp_path / "toy.npz", "w") as file:
         for key, array in toy_arrays().items():
             npy = io.BytesIO()
             np.save(npy, array)
-            file.writestr(f"{key}.npy", npy.getvalue() + b"more" * (key == "x_test"))
-    with pytest.raises(DataError, match="x_test is longer"):
+            file.writestr(f"{key}.npy", npy.getvalue() + b"more" * (key == longer))
+    with pytest.raises(DataError, match=f"{longer} is longer"):
         read_archive(TOY, tmp_path / "toy.npz")
 
 

@@ -1,5 +1,7 @@
 """A run that is stopped and gone on with ends with the bits of one never stopped."""
 
+import hashlib
+import io
 import json
 import pickle
 
@@ -10,7 +12,7 @@ from stopping import StopAfter, Stopped, assert_same
 
 from dropact.experiments import trainer
 from dropact.experiments.batches import Batches
-from dropact.experiments.checkpoint import Checkpoints, CheckpointWarning, checkpoints_in
+from dropact.experiments.checkpoint import MAGIC, Checkpoints, CheckpointWarning, checkpoints_in
 from dropact.experiments.engine import train
 from dropact.experiments.errors import DivergedError, RecordError, TrainingError
 from dropact.experiments.grid import diverged_runs, finished_runs, run_grid
@@ -323,3 +325,71 @@ def test_a_full_disk_stops_the_grid_at_once(tmp_path, monkeypatch):
 def test_that_a_run_diverged_is_told_whole_to_another_process():
     error = pickle.loads(pickle.dumps(DivergedError("the loss; of this", 5, 2)))
     assert (str(error), error.step, error.epoch) == ("the loss; of this", 5, 2)
+
+
+def forge(path, change=lambda state: state, header=None):
+    """The file with another state, or another header, under a checksum that is right."""
+    head, _, body = path.read_bytes()[len(MAGIC) :].partition(b"\n")[2].partition(b"\n")
+    file = io.BytesIO()
+    torch.save(change(torch.load(io.BytesIO(body), weights_only=True)), file)
+    rest = (head if header is None else header) + b"\n" + file.getvalue()
+    path.write_bytes(MAGIC + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+
+
+def without(name):
+    return lambda state: {field: value for field, value in state.items() if field != name}
+
+
+OTHER_STATES = {
+    "empty": lambda state: {},
+    "a list": lambda state: [],
+    "no network": without("network"),
+    "no optimiser": without("optimiser"),
+    "no masks": without("masks"),
+    "a weight less": lambda state: {**state, "network": dict(list(state["network"].items())[1:])},
+    "a weight of another shape": lambda state: {
+        **state,
+        "network": {n: v.flatten()[:1] for n, v in state["network"].items()},
+    },
+    "momentum of another shape": lambda state: {
+        **state,
+        "optimiser": {
+            **state["optimiser"],
+            "state": {i: {"momentum_buffer": torch.zeros(1)} for i in state["optimiser"]["state"]},
+        },
+    },
+    "foreign metrics": lambda state: {**state, "metrics": '[{"epoch": 1}]'},
+    "metrics of another epoch": lambda state: {**state, "metrics": "[]", "seconds": []},
+    "losses without errors": lambda state: {**state, "losses": torch.zeros(3)},
+    "a generator of another size": lambda state: {**state, "masks": torch.zeros(3, dtype=torch.uint8)},
+    "no time": lambda state: {**state, "seconds": None},
+}
+
+
+@pytest.mark.parametrize("change", OTHER_STATES.values(), ids=OTHER_STATES)
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_checkpoint_of_another_structure_leaves_the_one_before(tmp_path, change, damaged):
+    data, made = tiny_data(), config(epochs=3, ema_decay=0.5)
+    stop_after(6, tmp_path, made, data)
+    paths = checkpoints_in(tmp_path)
+    for path in paths[-damaged:]:
+        forge(path, change)
+    note = Note()
+    with pytest.warns(CheckpointWarning) as caught:
+        outcome = train(made, data, note, checkpoints=checkpoints(tmp_path, made, data))
+    assert f"{paths[-1].name}: damaged, holds another state" in str(caught[0].message)
+    assert len(caught) == 1 + 2 * (damaged == 2)  # then the run begins anew
+    assert (note.resumed_behind is None) == (damaged == 2)
+    same(outcome, train(made, data))
+
+
+@pytest.mark.parametrize(
+    "header", [b"[]", b"{}", b"3", b"\xff", b'{"step": "9"}', b'{"environment": 3}', b"[" * 100_000]
+)
+def test_a_checkpoint_with_another_header_leaves_the_one_before(tmp_path, header):
+    data, made = tiny_data(), config(epochs=3)
+    stop_after(6, tmp_path, made, data)
+    before, last = checkpoints_in(tmp_path)
+    forge(last, header=header)
+    with pytest.warns(CheckpointWarning, match=f"{last.name}: damaged, its header"):
+        assert checkpoints(tmp_path, made, data).found.path == before

@@ -48,7 +48,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(device, fields):
         steps(stopped, 0, STOP)
         state = stopped.state()
         going_on = Trainer(made, data, device)
-        going_on.load(state)
+        going_on.load(state, stopped.steps)
         steps(going_on, STOP, STEPS)
     for one, other in zip(whole.network.state_dict().items(), going_on.network.state_dict().items(), strict=True):
         assert one[0] == other[0]

@@ -79,7 +79,7 @@ def test_the_command_takes_only_what_it_can_use(tmp_path, capsys):
         (["--data", "data"], "--data: figure3"),
         (["--checkpoint-seconds", "300"], "--checkpoint-seconds: figure3"),
         (["--device", "cuda"], "--device: got 'cuda', accepted for figure3: cpu"),
-        (["--threads", "0"], "--threads: got 0, accepted: a whole number of at least 1"),
+        (["--threads", "0"], "--threads: got '0', accepted: a whole number from 1 to 4,096"),
     ):
         assert main(["reproduce", "figure3", "--out", str(tmp_path / "out"), *words]) == 2
         assert message in capsys.readouterr().err

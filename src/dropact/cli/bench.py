@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dropact.cli.options import command_line
-from dropact.cli.parser import UsageError
+from dropact.cli.parser import UsageError, budget, threads, within
 
 if TYPE_CHECKING:
     from dropact.bench import Suite, Table
@@ -38,10 +38,10 @@ def add_parser(verbs: Any) -> None:
         help="of the operations (128x64x32x32 128x64x8x8, on a GPU 67108864 16777216)",
     )
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="these, beside relu (default: all)")
-    parser.add_argument("--batch", type=int, help="images of the training step (128)")
-    parser.add_argument("--rounds", type=int, help="turns of each candidate per table (50)")
-    parser.add_argument("--seconds", type=float, help="stop a table after this long, but not before 5 rounds (40)")
-    parser.add_argument("--threads", type=int, help="threads of torch (torch's own choice)")
+    parser.add_argument("--batch", type=within(1, 10**6), help="images of the training step (128)")
+    parser.add_argument("--rounds", type=within(1, 10**6), help="turns of each candidate per table (50)")
+    parser.add_argument("--seconds", type=budget, help="stop a table after this long, but not before 5 rounds (40)")
+    parser.add_argument("--threads", type=threads, help="threads of torch (torch's own choice)")
     parser.add_argument("--no-operations", action="store_true", help="leave the single operations out")
     parser.add_argument("--no-step", action="store_true", help="leave the training step out")
     parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, help="also compiled (default: yes)")
@@ -107,12 +107,6 @@ def suite_of(args: argparse.Namespace) -> "Suite":
     unknown = [name for name in args.only if name not in NAMES]
     if unknown:
         raise UsageError(f"--only: got {unknown[0]!r}, accepted: {', '.join(NAMES)}")
-    for name in ("batch", "rounds", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name}: got {value}, accepted: a whole number of at least 1")
-    if args.seconds is not None and not 0 < args.seconds < math.inf:
-        raise UsageError(f"--seconds: got {args.seconds:g}, accepted: a number above 0")
     if args.no_operations and args.no_step:
         raise UsageError("--no-operations and --no-step: got both, which leaves nothing to measure")
     if args.device == "cuda" and not torch.cuda.is_available():

@@ -38,8 +38,6 @@ def reproduce_figure3(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name.replace('_', '-')}: figure3 is a regression of its own and does not take it")
     if args.device != "cpu":
         raise UsageError(f"--device: got {args.device!r}, accepted for figure3: cpu")
-    if args.threads is not None and args.threads < 1:
-        raise UsageError(f"--threads: got {args.threads}, accepted: a whole number of at least 1")
     torch.set_num_threads(args.threads or 1)  # 20 points make steps too small to be shared
     out = args.out or Path("runs/figure3")
     seeds = range(figure3.SEEDS) if args.seeds is None else args.seeds

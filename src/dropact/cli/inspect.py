@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dropact.cli.options import command_line, require_extras, set_threads
-from dropact.cli.parser import UsageError
+from dropact.cli.parser import UsageError, threads, within
 
 DESCRIPTION = """\
 Looks at a finished run (its directory in runs/, or the weights in it) or at a network by name with its initial weights:
@@ -24,10 +24,10 @@ def add_parser(verbs: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("target", metavar="CHECKPOINT|NETWORK", help="a run's directory, its weights.pt, or a name")
-    parser.add_argument("--images", type=int, default=512, help="training images to look at (512)")
+    parser.add_argument("--images", type=within(2, 10**6), default=512, help="training images to look at (512)")
     parser.add_argument("--out", type=Path, default=Path("runs/inspect.html"), help="the page (runs/inspect.html)")
     parser.add_argument("--data", type=Path, help="folder of NAME.npz (DROPACT_DATA, else the cache folder)")
-    parser.add_argument("--threads", type=int, help="threads of torch (1 on digits, else torch's own choice)")
+    parser.add_argument("--threads", type=threads, help="threads of torch (1 on digits, else torch's own choice)")
     named = parser.add_argument_group("a network by name")
     named.add_argument("--dataset", help="its images (digits for simple-small, else cifar10)")
     named.add_argument("--method", help="one that replaces activations, such as rrelu (drop-activation)")

@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = argparse.Namespace()
     try:
+        for word in words:
+            if any("\ud800" <= letter <= "\udfff" for letter in word):  # what Python makes of such bytes
+                raise UsageError(f"{word!r}: bytes that are no text, accepted: names in {sys.getfilesystemencoding()}")
         parser = _parser()
         args = parser.parse_args(words)
         if not hasattr(args, "run"):

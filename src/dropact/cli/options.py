@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dropact.cli.parser import UsageError, duration, place
+from dropact.cli.parser import UsageError, place, seconds, share, threads
 
 CHECKPOINTS = 300.0  # seconds
 PACE = ("precision", "memory_format", "compiled")  # fields that are left to the machine where nobody says them
@@ -68,7 +68,7 @@ def add_pace_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=threads,
         help="of torch (1 on digits, else torch's own choice; with --on of each run its share)",
     )
 
@@ -81,7 +81,7 @@ def add_run_options(parser: argparse.ArgumentParser, out: Path | None, where: st
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files beside the records")
     parser.add_argument(
         "--checkpoint-seconds",
-        type=duration,
+        type=seconds,
         metavar="N",
         help=f"within an epoch, seconds between the checkpoints that a stopped run goes on from ({CHECKPOINTS:g})",
     )
@@ -95,9 +95,12 @@ def add_grid_options(parser: argparse.ArgumentParser) -> None:
         metavar="PLACE",
         help="local:N, so many processes of this machine; ray, or ray:ADDRESS, a Ray cluster (this process)",
     )
-    parser.add_argument("--cpus-per-run", type=float, metavar="N", help="on Ray: cores of each run (1)")
+    parser.add_argument("--cpus-per-run", type=share, metavar="N", help="on Ray: cores of each run (1)")
     parser.add_argument(
-        "--gpus-per-run", type=float, metavar="N", help="on Ray: GPUs of each run, such as 0.25 (1 with cuda, else 0)"
+        "--gpus-per-run",
+        type=share,
+        metavar="N",
+        help="on Ray: GPUs of each run, such as 0.25 (1 with cuda, else 0)",
     )
 
 
@@ -204,7 +207,5 @@ def set_threads(args: argparse.Namespace, *datasets: str) -> None:
     """Steps on the digits are too small to be shared: a second thread costs more than it brings."""
     import torch
 
-    if args.threads is not None and args.threads < 1:
-        raise UsageError(f"--threads: got {args.threads}, accepted: a whole number of at least 1")
     if args.threads is not None or set(datasets) == {"digits"}:
         torch.set_num_threads(args.threads or 1)

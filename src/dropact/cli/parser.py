@@ -1,11 +1,12 @@
 """An argument parser that complains in one line, and the types of our arguments."""
 
 import argparse
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, NoReturn
+
+MOST_SEEDS = 100_000
 
 
 class UsageError(Exception):
@@ -55,18 +56,17 @@ def seeds(text: str) -> list[int]:
         argparse.ArgumentTypeError: no seed, a seed twice, or not a list of whole numbers.
     """
     accepted = "accepted: a count such as 10, or a list such as 0,1,2 or 0-9"
-    if text.isdecimal():
-        found = list(range(int(text)))
-    else:
-        found = []
-        for part in text.split(","):
-            first, dash, last = part.strip().partition("-")
-            if not first.isdecimal() or (dash and not last.isdecimal()):
-                raise argparse.ArgumentTypeError(f"got {text!r}, {accepted}")
-            between = range(int(first), int(last if dash else first) + 1)
-            if not between:
-                raise argparse.ArgumentTypeError(f"got no seeds in {part.strip()!r}, {accepted}")
-            found += between
+    spans = [range(int(text))] if text.isdecimal() else []
+    for part in [] if spans else text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise argparse.ArgumentTypeError(f"got {text!r}, {accepted}")
+        spans.append(range(int(first), int(last if dash else first) + 1))
+        if not spans[-1]:
+            raise argparse.ArgumentTypeError(f"got no seeds in {part.strip()!r}, {accepted}")
+    if sum(span.stop - span.start for span in spans) > MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"got more than {MOST_SEEDS:,} seeds in {text!r}, {accepted}")
+    found = [seed for span in spans for seed in span]
     if not found:
         raise argparse.ArgumentTypeError(f"got no seeds in {text!r}, {accepted}")
     if len(set(found)) < len(found):
@@ -74,19 +74,30 @@ def seeds(text: str) -> list[int]:
     return found
 
 
-def duration(text: str) -> float:
-    """Seconds.
+def within(least: float, most: float, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
+    """The type of an argument that is a number from `least` to `most`.
 
-    Raises:
-        argparse.ArgumentTypeError: not a number of at least 0, or infinite.
+    >>> within(1, 8)("3")
+    3
     """
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"got {text!r}, accepted: a number of at least 0")
-    return seconds
+
+    def number(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(most + 1)
+        if not least <= value <= most:
+            accepted = f"a {'whole ' * (kind is int)}number from {least:,} to {most:,}"
+            raise argparse.ArgumentTypeError(f"got {text!r}, accepted: {accepted}")
+        return value
+
+    return number
+
+
+threads = within(1, 4096)  # more would take the machine's memory before they compute anything
+seconds = within(0, 1e9, float)
+budget = within(0.001, 1e6, float)  # seconds too
+share = within(0, 4096, float)  # cores or devices of a run
 
 
 def place(text: str) -> tuple[str, str | None]:

@@ -1,12 +1,11 @@
 """`dropact plan`: what a reproduction would cost on this machine."""
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dropact.cli.options import add_pace_options, command_line, require_extras, set_threads
-from dropact.cli.parser import UsageError
+from dropact.cli.parser import UsageError, budget, share, within
 from dropact.cli.reproduce import add_recipe_options, asked_for
 
 if TYPE_CHECKING:
@@ -39,10 +38,13 @@ def add_parser(verbs: Any) -> None:
     )
     add_recipe_options(parser, "table1 ... table6, figure2, figure4, figure6, gaaf-mnist ...")
     add_pace_options(parser)
-    parser.add_argument("--seconds", type=float, default=5.0, help="for the steps of each row and method (5)")
-    parser.add_argument("--gpus", type=int, metavar="N", help="plan for N devices like this one")
+    parser.add_argument("--seconds", type=budget, default=5.0, help="for the steps of each row and method (5)")
+    parser.add_argument("--gpus", type=within(1, 10**6), metavar="N", help="plan for N devices like this one")
     parser.add_argument(
-        "--gpus-per-run", type=float, metavar="N", help="with --gpus: devices of each run, such as 0.25 (1)"
+        "--gpus-per-run",
+        type=share,
+        metavar="N",
+        help="with --gpus: devices of each run, such as 0.25 (1)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures in FILE")
     parser.set_defaults(run=run)
@@ -61,12 +63,8 @@ def run(args: argparse.Namespace) -> None:
     if args.gpus is None and args.gpus_per_run is not None:
         raise UsageError("--gpus-per-run: given without --gpus, which it belongs to")
     per_run = 1.0 if args.gpus_per_run is None else args.gpus_per_run
-    if not 0 < per_run < math.inf:
-        raise UsageError(f"--gpus-per-run: got {per_run:g}, accepted: a number above 0")
-    if args.gpus is not None and args.gpus < max(per_run, 1):
-        raise UsageError(f"--gpus: got {args.gpus}, accepted: as many as a run needs, and at least 1")
-    if not 0 < args.seconds < math.inf:
-        raise UsageError(f"--seconds: got {args.seconds:g}, accepted: a number above 0")
+    if not per_run or (args.gpus is not None and args.gpus < per_run):
+        raise UsageError(f"--gpus-per-run: got {per_run:g}, accepted: a number above 0, and at most --gpus")
     asked = asked_for(args, None)
     if args.json is not None:
         claim_file(args.json, FORMAT)

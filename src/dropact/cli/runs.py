@@ -1,7 +1,6 @@
 """What is done with the configs that `compare`, `train` and `reproduce` ask for: load, check, train, report."""
 
 import argparse
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -81,8 +80,6 @@ def _train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", a
         value = getattr(args, name)
         if value is not None and (args.on is None or args.on[0] != "ray"):
             raise UsageError(f"--{name.replace('_', '-')}: given without --on ray, which it belongs to")
-        if value is not None and not 0 <= value < math.inf:
-            raise UsageError(f"--{name.replace('_', '-')}: got {value:g}, accepted: a number of at least 0")
     if args.on is not None and args.on[0] == "ray":
         require_extras("ray")
     configs = asked.configs()
@@ -123,14 +120,13 @@ def checked_data(
 
     They are also loaded, and made from their official files, where others train.
     """
-    from dropact.experiments.data import load_dataset
     from dropact.experiments.hardware import checked_device
-    from dropact.experiments.validation import check_data, check_runnable
+    from dropact.experiments.validation import check_data, check_runnable, load_data
 
-    data = [load_dataset(name, args.data) for name in dict.fromkeys(config.dataset for config in configs)]
+    elsewhere = args.on is not None and args.on[0] == "ray"  # on machines like no other
+    data = load_data(configs, args.data, elsewhere)
     check_data(finished, data)
     done = {run.config.key for run in finished}
-    elsewhere = args.on is not None and args.on[0] == "ray"  # on machines like no other
     left = [config for config in configs if config.key not in done]
     check_runnable(left, data, None if elsewhere else checked_device(args.device))
     return data

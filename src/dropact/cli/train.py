@@ -43,12 +43,11 @@ def run(args: argparse.Namespace) -> None:
 
     from dropact.experiments.comparison import check_run_folder
     from dropact.experiments.config import RunConfig
-    from dropact.experiments.data import load_dataset
     from dropact.experiments.grid import finished_like
     from dropact.experiments.hardware import checked_device
     from dropact.experiments.ranks import joined, launched
     from dropact.experiments.records import RUNS, read_run
-    from dropact.experiments.validation import check_data, check_runnable
+    from dropact.experiments.validation import check_data, check_runnable, load_data
 
     options = method_options(args, [args.method])[args.method]
     if args.microbatches is None:
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     with joined(args.device) as ranks:
         if ranks.rank == 0:
             check_run_folder(args.out)
-        data = load_dataset(args.dataset, args.data)
+        (data,) = load_data([config], args.data)
         if ranks.rank == 0:
             check_data(finished_like(config, args.out), [data])
         check_runnable([config], [data], checked_device(args.device), ranks)

@@ -72,8 +72,8 @@ def _parsed(path: Path) -> tuple[Header, bytes]:
         raise _DamagedError("its checksum is not that of its content")
     header, _, body = rest.partition(b"\n")
     try:
-        return parsed(Header, header.decode(), "its header"), body
-    except ValueError as error:  # a RecordError too
+        return parsed(Header, header.decode(errors="replace"), "its header"), body
+    except RecordError as error:
         raise _DamagedError(str(error)) from None
 
 
@@ -134,19 +134,19 @@ class Checkpoints:
         self._damaged.append(path)
         warnings.warn(f"{path}: damaged, {why}; not used", CheckpointWarning, stacklevel=2)
 
-    def restore(self, load: Callable[[Any], None], otherwise: Any) -> None:
-        """Has `load` called with the state of the last checkpoint that it takes, or with `otherwise` if it takes none.
+    def restore(self, load: Callable[[Any, int], None], otherwise: Any) -> None:
+        """Has `load` called with state and step of the last checkpoint that it takes, `otherwise` and 0 if it takes none.
 
         What a checkpoint holds is known to those alone who go on from it; one that they cannot, as another version may
         have written it, is no reason to lose the one before it.
         """
         while self.found is not None:
             try:
-                load(self.found.state)
+                load(self.found.state, self.found.header["step"])
                 return
             except Exception as error:  # torch raises what it likes
                 self._refuse(self.found.path, f"holds another state ({type(error).__name__}: {error})")
-                load(otherwise)
+                load(otherwise, 0)
                 self.found = self._find()
 
     @property

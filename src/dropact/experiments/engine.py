@@ -87,10 +87,10 @@ def train(
         watcher.started(config, len(trainer.batches.part))
         if checkpoints and checkpoints.found:
             checkpoints.restore(trainer.load, copy.deepcopy(trainer.state()))
-        state = ranks.broadcast(checkpoints.found.state if checkpoints and checkpoints.found else None)
-        if state is not None:
+        found = ranks.broadcast(checkpoints.found if checkpoints else None)
+        if found is not None:
             if ranks.rank:
-                trainer.load(state)
+                trainer.load(found.state, found.header["step"])
             watcher.resumed(config, trainer.metrics, trainer.seen)
 
         def after_step() -> None:

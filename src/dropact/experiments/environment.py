@@ -31,7 +31,7 @@ class Machine(TypedDict):
     system: str
     processor: str
     cores: int | None
-    threads: Positive
+    threads: Annotated[int, Accepts("a whole number from 1 to 4096", lambda count: 1 <= count <= 4096)]
 
 
 class Origin(Machine):

@@ -5,7 +5,8 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -31,6 +32,26 @@ def read_text(path: Path, missing: str = "missing") -> str:
         raise RecordError(f"{path}: {missing}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: damaged, cannot be read ({type(error).__name__})") from None
+
+
+def check_is_folder(folder: Path) -> None:
+    """That `folder` is there, to be read.
+
+    Raises:
+        RecordError: it is not, or is a file.
+    """
+    if not folder.is_dir():
+        raise RecordError(f"{folder}: {'a file' if folder.exists() else 'not there'}, accepted: a folder of runs")
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """A full disk does not say which file it was that could not be written: the error inside does."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def parsed(kind: type[T], text: str, path: Path | str, line: int | None = None) -> T:
@@ -82,17 +103,16 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         OSError: naming `path`; whatever was there before stands, and no half-written file takes up room.
     """
     partial = path.with_name(f"{path.name}.{secrets.token_hex(6)}{PARTIAL}")  # nobody can lie in wait under that name
-    try:
-        with os.fdopen(open_unfollowed(partial, os.O_WRONLY | os.O_EXCL), "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = str(path)
-        raise
+    with named(path):
+        try:
+            with os.fdopen(open_unfollowed(partial, os.O_WRONLY | os.O_EXCL), "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
 
 

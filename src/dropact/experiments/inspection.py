@@ -14,6 +14,7 @@ from dropact.experiments.errors import ConfigError, RecordError
 from dropact.experiments.evaluation import error_percent
 from dropact.experiments.files import read_text
 from dropact.experiments.methods import METHODS, label, parts_of
+from dropact.experiments.models import check_external
 from dropact.experiments.records import CONFIG, WEIGHTS, parsed_config
 from dropact.experiments.trainer import initial_network
 
@@ -90,6 +91,7 @@ def check_look(config: RunConfig, images: int) -> None:
     Raises:
         ConfigError: fewer images than 2, or a method without layers of dropact.
     """
+    check_external(config.network)
     if images < 2:
         raise ConfigError(f"images: got {images}, accepted: a whole number of at least 2")
     if not any(METHODS[part].replaces_activations for part in parts_of(config.method)):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from dropact.experiments.errors import RecordError
-from dropact.experiments.files import open_unfollowed, parsed
+from dropact.experiments.files import named, open_unfollowed, parsed
 from dropact.experiments.schema import Positive
 
 
@@ -90,8 +90,9 @@ def held(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
                     f"{path}: {what} is in the hands of {_holder(handle)}; wait for it, or choose another --out"
                 )
             if _same_file(handle, path):  # else its last holder removed it between our opening and our taking it
-                os.ftruncate(handle, 0)
-                os.write(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+                with named(path):
+                    os.ftruncate(handle, 0)
+                    os.write(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
                 try:
                     yield
                 finally:

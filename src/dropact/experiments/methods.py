@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from dropact.diagnostics import sensitivities
 from dropact.experiments.errors import ConfigError
 from dropact.experiments.models import activation_of
+from dropact.experiments.schema import mismatch
 from dropact.methods import AID, GAAF, DropActivation, RandomizedReLU, StochA
 from dropact.schedules import linear_survival, sensitivity_survival
 from dropact.surgery import add_stochastic_depth_, convert_
@@ -49,7 +50,7 @@ class Option:
     def checked(self, name: str, value: object) -> float:
         kind = int if self.whole else int | float
         if isinstance(value, bool) or not isinstance(value, kind) or not self.least <= value <= self.most:
-            raise ConfigError(f"{name}: got {value!r}, accepted: {self.accepted}")
+            raise ConfigError(str(mismatch(name, value, self.accepted)))
         return value if self.whole else float(value)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from dropact.experiments.comparison import Comparison, read_claim
 from dropact.experiments.config import RunConfig
 from dropact.experiments.errors import RecordError
-from dropact.experiments.files import parsed, read_text
+from dropact.experiments.files import check_is_folder, parsed, read_text
 from dropact.experiments.lock import Holder
 from dropact.experiments.packed import runs_in
 from dropact.experiments.records import (
@@ -96,8 +96,7 @@ def progress_of(folder: Path) -> list[RunProgress]:
     Raises:
         RecordError: no such folder, neither a plan nor a run in it, or a damaged plan.
     """
-    if not folder.is_dir():
-        raise RecordError(f"{folder}: {'a file' if folder.exists() else 'not there'}, accepted: a folder of runs")
+    check_is_folder(folder)
     claim = read_claim(Comparison, folder) or read_claim(Reproduction, folder)
     configs = {config.key: config for config in claim.configs()} if claim else {}
     runs = {run.key: run for run in runs_in(folder)}

@@ -20,8 +20,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar
@@ -32,7 +31,7 @@ from torch import Tensor
 from dropact.experiments.config import RunConfig, key_of
 from dropact.experiments.environment import Environment
 from dropact.experiments.errors import ConfigError, DivergedError, RecordError
-from dropact.experiments.files import PARTIAL, open_unfollowed, parsed, read_text, write_atomically, write_text
+from dropact.experiments.files import PARTIAL, named, open_unfollowed, parsed, read_text, write_atomically, write_text
 from dropact.experiments.schema import Count, Percent, Positive, Seconds
 
 RUNS = "runs"  # the folder of such directories
@@ -280,22 +279,13 @@ class RunWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._named():  # what could not be written is tried once more
+        with named(self._directory / METRICS):  # what could not be written is tried once more
             self._metrics.close()
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """A full disk does not say which file it was that could not be written."""
-        try:
-            yield
-        except OSError as error:
-            error.filename = str(self._directory / METRICS)
-            raise
 
     def epoch(self, record: Epoch) -> None:
         """Appends the record of one epoch, visible to other processes at once."""
         self._lines.append(json.dumps(record, allow_nan=False) + "\n")
-        with self._named():
+        with named(self._directory / METRICS):
             self._metrics.write(self._lines[-1])
             self._metrics.flush()
 
@@ -313,7 +303,7 @@ class RunWriter:
         end_seconds: float = 0.0,
     ) -> None:
         """Writes weights and times, then the result that marks the run as finished."""
-        with self._named():
+        with named(self._directory / METRICS):
             os.fsync(self._metrics.fileno())
         weights = io.BytesIO()
         torch.save(state, weights)  # in memory: torch makes another error of a full disk

@@ -317,8 +317,8 @@ class Trainer:
             **({"readings": json.dumps(self.readings)} if self.config.recorded else {}),
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` gave.
+    def load(self, state: Mapping[str, Any], step: int) -> None:
+        """Goes on from what `state` gave after so many steps.
 
         Raises:
             Exception: it is the state of something else; whatever was loaded by then is.
@@ -343,4 +343,6 @@ class Trainer:
         if self.config.recorded:
             self.readings = checked(list[Shift], json.loads(state["readings"]), "readings")
         self.seconds = list(state["seconds"])
+        if self.steps != step or len(self.seconds) != len(self.metrics):
+            raise ValueError(f"it is that of step {self.steps}, and not of {step}")
         self._began = time.perf_counter() - state["elapsed"]

@@ -2,20 +2,37 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from dropact.experiments.batches import trained_on
 from dropact.experiments.config import RunConfig
-from dropact.experiments.data import Dataset
+from dropact.experiments.data import Dataset, load_dataset
 from dropact.experiments.errors import RecordError
 from dropact.experiments.hardware import check_trainable
-from dropact.experiments.models import is_available
+from dropact.experiments.models import check_external, is_available
 from dropact.experiments.ranks import ALONE, Ranks
 from dropact.experiments.records import Run
 from dropact.experiments.trainer import initial_network
 
 LOOKED_AT = 8  # images for methods that look at some: enough to find out whether they can
+
+
+def load_data(configs: Sequence[RunConfig], root: Path | None, elsewhere: bool = False) -> list[Dataset]:
+    """The data sets of configs, each once, when it is known that their networks are there: data may be a download.
+
+    Args:
+        root: as for `load_dataset`.
+        elsewhere: whether they are trained on other machines, which may have packages that this one lacks.
+
+    Raises:
+        ConfigError, DataError: a network or a data set is not to be had.
+    """
+    for network in dict.fromkeys(config.network for config in configs):
+        if not elsewhere or is_available(network):
+            check_external(network)
+    return [load_dataset(name, root) for name in dict.fromkeys(config.dataset for config in configs)]
 
 
 def check_runnable(

@@ -11,6 +11,7 @@ import torch
 from dropact.experiments.data import Dataset
 from dropact.experiments.environment import describe
 from dropact.experiments.errors import ConfigError, DivergedError, RecordError
+from dropact.experiments.files import check_is_folder
 from dropact.experiments.grid import finished_runs, run_grid
 from dropact.experiments.records import RUNS, Run, read_run
 from dropact.experiments.statistics import summarise
@@ -78,6 +79,7 @@ def chosen(folder: Path, count: int) -> list[Run]:
     """
     if count < 1:
         raise ConfigError(f"runs: got {count}, accepted: at least 1")
+    check_is_folder(folder)
     runs = finished_runs(folder)
     if len(runs) < count:
         raise RecordError(f"{folder}: {len(runs)} finished runs in it, accepted: at least {count}")

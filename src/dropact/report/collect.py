@@ -10,7 +10,8 @@ from typing import Any
 from dropact.experiments.comparison import Comparison, read_claim
 from dropact.experiments.config import RunConfig, schedule_mark
 from dropact.experiments.convergence import RULE, WINDOW, epochs_to_converge
-from dropact.experiments.errors import NoRunsError, RecordError
+from dropact.experiments.errors import NoRunsError
+from dropact.experiments.files import check_is_folder
 from dropact.experiments.grid import diverged_runs, finished_runs
 from dropact.experiments.methods import label, parts_of, rank
 from dropact.experiments.packed import runs_in
@@ -210,8 +211,7 @@ def collect(folder: Path) -> Report:
         NoRunsError: no run in it is finished.
         RecordError: no such folder, or a damaged file.
     """
-    if not folder.is_dir():
-        raise RecordError(f"{folder}: {'a file' if folder.exists() else 'not there'}, accepted: a folder of runs")
+    check_is_folder(folder)
     comparison, reproduction = read_claim(Comparison, folder), read_claim(Reproduction, folder)
     paper = Paper.of(reproduction, folder) if reproduction else None
     runs, lost = finished_runs(folder), diverged_runs(folder)

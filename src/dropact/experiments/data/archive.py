@@ -83,7 +83,9 @@ class _Reader:
         import numpy as np
 
         with self.file.open(f"{key}.npy") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
+            values = np.lib.format.read_array(stream, allow_pickle=False)
+            self._check_end(key, stream)
+        return values
 
     def labels(self, key: str) -> Tensor:
         return torch.from_numpy(self.small(key))
@@ -105,9 +107,12 @@ class _Reader:
                 piece = np.frombuffer(stream.read((stop - start) * whole[0].size), dtype=np.uint8)
                 places = slice(start, stop) if destination is None else destination[start:stop].numpy()
                 whole[places] = piece.reshape(stop - start, *shape[1:])
-            if stream.read(1):  # also makes zipfile compare the checksum
-                raise DataError(f"{self.path}: {key} is longer than its header says")
+            self._check_end(key, stream)
         return torch.from_numpy(whole)
+
+    def _check_end(self, key: str, stream: IO[bytes]) -> None:
+        if stream.read(1):  # also makes zipfile compare the checksum
+            raise DataError(f"{self.path}: {key} is longer than its header says")
 
     def _header(self, key: str, stream: IO[bytes]) -> tuple[int, ...]:
         import numpy as np

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def make_archive(archive: Archive, path: Path) -> None:
     import numpy as np
     from torchvision import datasets
 
+    new = [above for above in path.parents if not above.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{archive.name}-") as folder:
@@ -95,9 +97,12 @@ def make_archive(archive: Archive, path: Path) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-    except DataError:
-        raise
-    except Exception as error:  # torchvision, scipy, gzip and zipfile have no error in common
+    except BaseException as error:  # torchvision, scipy, gzip and zipfile have no error in common
+        with suppress(OSError):
+            for made in new:  # the innermost first
+                made.rmdir()
+        if isinstance(error, DataError) or not isinstance(error, Exception):
+            raise
         reason = " ".join(str(error).split())
         raise DataError(
             f"{archive.name}: {path} is not there and making it failed ({type(error).__name__}: {reason}); "

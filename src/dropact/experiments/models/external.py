@@ -1,6 +1,7 @@
 """Any classification network of torchvision or timm, with fresh weights: "torchvision:resnet50", "timm:resnet50"."""
 
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -32,22 +33,32 @@ def is_available(name: str) -> bool:
     return not is_external(name) or find_spec(name.partition(":")[0]) is not None
 
 
+def check_external(name: str) -> None:
+    """That a network of another package is there, without building it; one of ours is.
+
+    Raises:
+        ConfigError: the package is not installed, or has no such network.
+    """
+    if is_external(name):
+        _package(name)
+
+
 def _package(name: str) -> ModuleType:
-    package = name.partition(":")[0]
+    """What has the network: timm, or torchvision.models."""
+    package, _, network = name.partition(":")
     if not is_available(name):
         raise ConfigError(f"network: got {name!r}, but {package} is not installed; say: pip install {package}")
-    return import_module(package)
-
-
-def _accepted(name: str, network: str, names: list[str], package: ModuleType) -> None:
+    found = import_module("timm" if package == "timm" else "torchvision.models")
+    names = found.list_models() if package == "timm" else found.list_models(module=found)
     if network not in names:
         from difflib import get_close_matches
 
-        close = ", ".join(get_close_matches(network, names, n=5, cutoff=0.4)) or "see its documentation"
+        close = ", ".join(get_close_matches(network, names, n=5, cutoff=0.4) or names[:5])
         raise ConfigError(
             f"network: got {name!r}, accepted: one of the {len(names)} classification networks of "
-            f"{package.__name__} {package.__version__}, such as {close}"
+            f"{package} {version(package)}, such as {close}"
         )
+    return found
 
 
 def external(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
@@ -60,36 +71,26 @@ def external(name: str, *, num_classes: int, in_channels: int, image_size: int) 
     Raises:
         ConfigError: the package is not installed, has no such network, or the network cannot be built for such images.
     """
-    package = _package(name)
-    network = name.partition(":")[2]
-    if package.__name__ == "timm":
-        _accepted(name, network, package.list_models(), package)
-        options: dict[str, Any] = (
-            {"img_size": image_size} if package.get_pretrained_cfg(network).fixed_input_size else {}
-        )
-        try:
-            return package.create_model(
-                network, pretrained=False, num_classes=num_classes, in_chans=in_channels, **options
-            )
-        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            raise _refusal(name, in_channels, image_size, error) from error
-    models = import_module("torchvision.models")
-    _accepted(name, network, models.list_models(module=models), package)
-    if in_channels != 3:
+    models = _package(name)
+    package, _, network = name.partition(":")
+    options: dict[str, Any] = {}
+    if package == "timm":
+        options = {"pretrained": False, "in_chans": in_channels}
+        if models.get_pretrained_cfg(network).fixed_input_size:
+            options["img_size"] = image_size
+    elif in_channels != 3:
         raise ConfigError(f"in_channels: got {in_channels} for {name!r}, accepted: 3")
-    options = _TORCHVISION_OPTIONS.get(network, {})
-    if network.startswith("vit_"):
+    elif network.startswith("vit_"):
         options = {"image_size": image_size}
     elif network.startswith("maxvit"):
         options = {"input_size": (image_size, image_size)}
+    else:
+        options = _TORCHVISION_OPTIONS.get(network, {})
     try:
-        return models.get_model(network, weights=None, num_classes=num_classes, **options)
+        build = models.create_model if package == "timm" else models.get_model
+        return build(network, num_classes=num_classes, **options)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise _refusal(name, in_channels, image_size, error) from error
-
-
-def _refusal(name: str, in_channels: int, image_size: int, error: Exception) -> ConfigError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return ConfigError(
-        f"network: {name!r} cannot be built for {in_channels} channels and {image_size} pixels ({reason})"
-    )
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(
+            f"network: {name!r} cannot be built for {in_channels} channels and {image_size} pixels ({reason})"
+        ) from error

@@ -35,8 +35,7 @@ def default_setting(dataset: str = "digits", network: str | None = None) -> dict
     Raises:
         ConfigError: an unknown name.
     """
-    if dataset == "digits":
-        config = RunConfig(dataset=dataset, network=network or "simple-small", epochs=20, batch_size=32, lr=0.1)
-    else:
-        config = RunConfig(dataset=dataset, network=network or "simple", epochs=12, batch_size=128, lr=0.1)
-    return config.setting
+    digits = dataset == "digits"
+    name = ("simple-small" if digits else "simple") if network is None else network
+    epochs, batch = (20, 32) if digits else (12, 128)
+    return RunConfig(dataset=dataset, network=name, epochs=epochs, batch_size=batch, lr=0.1).setting
