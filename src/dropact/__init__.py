@@ -5,6 +5,7 @@
 >>> receipt = dropact.convert_(model, dropact.DropActivation(drop_prob=0.05))
 """
 
+from dropact import _starting  # noqa: F401, I001 (first, before torch is imported)
 from dropact import diagnostics, functional, schedules, theory
 from dropact.methods import (
     AID,

@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from dropact.experiments.config import RunConfig
 from dropact.experiments.data.registry import DATASETS
 from dropact.experiments.methods import METHODS
 from dropact.experiments.models import NETWORKS
+from dropact.experiments.records import RunFiles
 
 QUICK = ["--epochs", "1", "--methods", "baseline,drop-activation", "--seeds", "2"]
 
@@ -256,3 +258,23 @@ def test_a_misspelt_word_is_answered_with_the_nearest(capsys, monkeypatch, tmp_p
     assert main(words) == 2
     assert f"did you mean {meant!r}?" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("on", [[], ["--on", "local:2"]])
+@pytest.mark.parametrize("packed", [False, True])
+def test_with_nothing_left_to_train_every_run_is_read_once(tmp_path, monkeypatch, on, packed):
+    out = tmp_path / "out"
+    words = ["compare", "--methods", "baseline", "--seeds", "2", "--epochs", "1", "--out"]
+    assert main([*words, str(out)]) == 0
+    if packed:
+        assert main(["pack", str(out), str(out := tmp_path / "packed")]) == 0
+    read, plain = Counter(), RunFiles.text
+
+    def text(run, name, *marked):
+        read[run.key, name] += 1
+        return plain(run, name, *marked)
+
+    monkeypatch.setattr(RunFiles, "text", text)
+    assert main([*words, str(out), *on]) == 0
+    assert len(read) == 2 * 4  # config, metrics, result and environment
+    assert set(read.values()) == {1}

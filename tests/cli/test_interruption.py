@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from makers import snapshot
@@ -104,3 +105,16 @@ def test_the_same_command_goes_on(tmp_path, undisturbed):
     one, two = snapshot(out), snapshot(undisturbed)
     assert one.keys() == two.keys()
     assert {path.name for path in one if one[path] != two[path]} <= {"timing.json"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_while_torch_is_imported_it_ends_without_a_word(tmp_path):
+    process = start(tmp_path)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "libtorch" not in maps.read_text():
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate() == ("", "")
+    assert process.returncode == -signal.SIGINT
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from dropact import __version__
+from dropact import __version__, _starting
 from dropact.cli import bench, compare, inspect, pack, plan, report, reproduce, train, verify, watch
 from dropact.cli.parser import Parser, UsageError, suggesting
 
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = argparse.Namespace()
     try:
+        _starting.hear()
         for word in words:
             if any("\ud800" <= letter <= "\udfff" for letter in word):  # what Python makes of such bytes
                 raise UsageError(f"{word!r}: bytes that are no text, accepted: names in {sys.getfilesystemencoding()}")

@@ -2,9 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dropact.cli.options import require_extras
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dropact.experiments.records import Run
 
 DESCRIPTION = """\
 Reads the finished runs in DIR/runs, prints the table, and writes table.md, table.csv, report.html and comparison.svg
@@ -31,8 +36,12 @@ def run(args: argparse.Namespace) -> None:
     report_on(args.folder)
 
 
-def report_on(folder: Path) -> None:
-    """Writes the report of a folder of runs, of Figure 3, or of all such folders in it, and shows it."""
+def report_on(folder: Path, known: "Sequence[Run]" = ()) -> None:
+    """Writes the report of a folder of runs, of Figure 3, or of all such folders in it, and shows it.
+
+    Args:
+        known: runs that have been read already.
+    """
     from rich.console import Console
 
     from dropact.experiments.errors import NoRunsError
@@ -52,7 +61,7 @@ def report_on(folder: Path) -> None:
     if (folder / figure3.FILE).is_file():
         report_on_figure3(folder)
         return
-    report = collect(folder)
+    report = collect(folder, known)
     written = write_report(report, folder)
     console = Console()
     if not console.is_terminal:

@@ -23,8 +23,9 @@ def train_all(
     args: argparse.Namespace,
     data: "Dataset | Sequence[Dataset]",
     ranks: "Ranks | None" = None,
+    known: "Sequence[Run]" = (),
 ) -> None:
-    """Trains what is not finished into --out, with progress on the terminal."""
+    """Trains what is not finished into --out, with progress on the terminal; `known` as `run_grid` takes it."""
     from dropact.cli.progress import Bars
     from dropact.experiments.grid import run_grid
     from dropact.experiments.ranks import ALONE
@@ -42,6 +43,7 @@ def train_all(
             device=args.device,
             checkpoint_seconds=checkpoint_seconds(args),
             ranks=ranks,
+            known=known,
         )
 
 
@@ -62,9 +64,9 @@ def train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", ar
         _train_grid(asked, finished, args)
     except TrainingError:  # of some runs; the others are there, and the report says which are not
         with suppress(NoRunsError):
-            report_on(args.out)
+            report_on(args.out, finished)
         raise
-    report_on(args.out)
+    report_on(args.out, finished)
 
 
 def _train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", args: argparse.Namespace) -> None:
@@ -88,7 +90,7 @@ def _train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", a
     data = checked_data(configs, finished, args)
     if args.on is None:
         claim_folder(args.out, asked)
-        train_all(configs, args, data)
+        train_all(configs, args, data, known=finished)
         return
     kind, which = args.on
     cpus = 1.0 if args.cpus_per_run is None else args.cpus_per_run
@@ -110,7 +112,7 @@ def _train_grid(asked: "Comparison | Reproduction", finished: "Sequence[Run]", a
         tensorboard=args.tensorboard,
     )
     with Bars(configs) as bars:
-        launch_grid(configs, args.out, job, over, bars)
+        launch_grid(configs, args.out, job, over, bars, finished)
 
 
 def checked_data(

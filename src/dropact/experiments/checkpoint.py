@@ -135,7 +135,7 @@ class Checkpoints:
         warnings.warn(f"{path}: damaged, {why}; not used", CheckpointWarning, stacklevel=2)
 
     def restore(self, load: Callable[[Any, int], None], otherwise: Any) -> None:
-        """Has `load` called with state and step of the last checkpoint that it takes, `otherwise` and 0 if it takes none.
+        """Has `load` called with state and step of the last checkpoint that it takes; with `otherwise` and 0 if none.
 
         What a checkpoint holds is known to those alone who go on from it; one that they cannot, as another version may
         have written it, is no reason to lose the one before it.

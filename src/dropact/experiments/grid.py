@@ -24,6 +24,7 @@ from dropact.experiments.records import (
     Diverged,
     Epoch,
     Run,
+    RunFiles,
     RunWriter,
     has_diverged,
     is_finished,
@@ -33,13 +34,23 @@ from dropact.experiments.records import (
 from dropact.experiments.watch import Watcher, Watchers
 
 
-def finished_runs(folder: Path) -> list[Run]:
-    """Every finished run below `folder`, by name.
+def finished_runs(
+    folder: Path | Sequence[RunFiles], known: Sequence[Run] = (), of: Sequence[RunConfig] | None = None
+) -> list[Run]:
+    """Every finished run below `folder`, by name, or of those that `runs_in` has found there.
+
+    Args:
+        known: runs that have been read already, and are not read again.
+        of: these alone.
 
     Raises:
         RecordError: one of them is damaged.
     """
-    return [read_run(run) for run in runs_in(folder) if run.has(RESULT)]
+    there = runs_in(folder) if isinstance(folder, Path) else folder
+    keys = None if of is None else {config.key for config in of}
+    read = {run.config.key: run for run in known}
+    wanted = [run for run in there if run.has(RESULT) and (keys is None or run.key in keys)]
+    return [read[run.key] if run.key in read else read_run(run) for run in wanted]
 
 
 def finished_like(config: RunConfig, folder: Path) -> list[Run]:
@@ -53,26 +64,14 @@ def finished_like(config: RunConfig, folder: Path) -> list[Run]:
     return [run for run in map(read_run, there) if run.config.setting == config.setting]
 
 
-def diverged_runs(folder: Path) -> list[Diverged]:
-    """Every run below `folder` that has no result because it diverged, by name.
+def diverged_runs(folder: Path | Sequence[RunFiles]) -> list[Diverged]:
+    """Every run below `folder` that has no result because it diverged, by name, or of those found there.
 
     Raises:
         RecordError: the record of one is damaged.
     """
-    return [read_diverged(run) for run in runs_in(folder) if has_diverged(run)]
-
-
-def check_finished(configs: Sequence[RunConfig], folder: Path) -> set[str]:
-    """The keys of those that are finished, each read and checked.
-
-    Raises:
-        RecordError: one of them is damaged.
-    """
-    keys = {config.key for config in configs}
-    done = [run for run in runs_in(folder) if run.key in keys and run.has(RESULT)]
-    for run in done:
-        read_run(run)
-    return {run.key for run in done}
+    there = runs_in(folder) if isinstance(folder, Path) else folder
+    return [read_diverged(run) for run in there if has_diverged(run)]
 
 
 class _Recorder(Watcher):
@@ -117,6 +116,7 @@ def run_grid(
     device: str = "cpu",
     checkpoint_seconds: float = 300.0,
     ranks: Ranks = ALONE,
+    known: Sequence[Run] = (),
 ) -> None:
     """Trains what is not yet finished, each run in `folder`/runs/KEY.
 
@@ -130,6 +130,7 @@ def run_grid(
         checkpoint_seconds: at most so long after the last a checkpoint is written within an epoch, after the next step.
         ranks: the processes that train each run together. All call this alike; rank 0 alone looks at the folder and
             writes to it.
+        known: finished runs of the folder that have been read already.
 
     Raises:
         RecordError: a run that is already there is damaged, found before anything is trained; a checkpoint belongs to
@@ -146,7 +147,7 @@ def run_grid(
             if ranks.broadcast(None):
                 train(config, sets[config.dataset], device=device, ranks=ranks)
         return
-    done = check_finished(configs, folder)
+    done = {run.config.key for run in finished_runs(folder, known, configs)}
     left = len(configs) - len(done)
     environments = {name: describe(each, command, device, ranks) for name, each in sets.items()}
     failed: list[UserError] = []

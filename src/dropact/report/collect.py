@@ -204,8 +204,8 @@ def _data_note(environment: Mapping[str, Any]) -> str:
     return "".join(filter(str.isprintable, environment["data_note"]))
 
 
-def collect(folder: Path) -> Report:
-    """The report of the finished runs in `folder`/runs.
+def collect(folder: Path, known: Sequence[Run] = ()) -> Report:
+    """The report of the finished runs in `folder`/runs, of which `known` have been read already.
 
     Raises:
         NoRunsError: no run in it is finished.
@@ -214,7 +214,8 @@ def collect(folder: Path) -> Report:
     check_is_folder(folder)
     comparison, reproduction = read_claim(Comparison, folder), read_claim(Reproduction, folder)
     paper = Paper.of(reproduction, folder) if reproduction else None
-    runs, lost = finished_runs(folder), diverged_runs(folder)
+    there = runs_in(folder)
+    runs, lost = finished_runs(there, known), diverged_runs(there)
     if not runs:
         ended = f", {len(lost)} diverged" if lost else ""
         raise NoRunsError(f"{folder}: no finished run in it{ended}")
@@ -239,7 +240,7 @@ def collect(folder: Path) -> Report:
     keys = {run.config.key for run in runs} | {run.config.key for run in lost}
     claim = comparison or reproduction
     # Without a plan, what somebody has begun was asked for.
-    asked = {config.key for config in claim.configs()} if claim else {run.key for run in runs_in(folder)}
+    asked = {config.key for config in claim.configs()} if claim else {run.key for run in there}
     if missing := len(asked - keys):
         kind = f"of this {claim.file.removesuffix('.json')}" if claim else "begun here"
         notes.append(f"{missing} of {len(asked)} runs {kind} are not finished; p is corrected without them.")

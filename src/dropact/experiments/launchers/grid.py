@@ -19,9 +19,9 @@ from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset, load_dataset
 from dropact.experiments.environment import Environment, describe
 from dropact.experiments.errors import RecordError, TrainingError, UserError
-from dropact.experiments.grid import check_finished, raise_failed, train_run
+from dropact.experiments.grid import finished_runs, raise_failed, train_run
 from dropact.experiments.lock import held
-from dropact.experiments.records import RUNS, Result, read_run
+from dropact.experiments.records import RUNS, Result, Run, read_run
 from dropact.experiments.tensorboard import TensorBoard
 from dropact.experiments.watch import Watcher, Watchers
 
@@ -104,9 +104,14 @@ def _known(dataset: str, root: Path | None, command: str, device: str) -> tuple[
 
 
 def launch_grid(
-    configs: Sequence[RunConfig], folder: Path, job: Callable[[RunConfig], Any], over: Launcher[Any], watcher: Watcher
+    configs: Sequence[RunConfig],
+    folder: Path,
+    job: Callable[[RunConfig], Any],
+    over: Launcher[Any],
+    watcher: Watcher,
+    known: Sequence[Run] = (),
 ) -> None:
-    """Has `job` called with every config that is not finished.
+    """Has `job` called with every config that is not finished; `known` are finished runs that have been read already.
 
     A run that cannot be trained does not keep the others from being trained.
 
@@ -114,7 +119,7 @@ def launch_grid(
         RecordError: a finished run is damaged, or another process spreads the grid already; it is named.
         TrainingError: some runs could not be trained, when all others are; of a single run its own error.
     """
-    done = check_finished(configs, folder)
+    done = {run.config.key for run in finished_runs(folder, known, configs)}
     left = []
     for config in configs:
         if config.key in done:
