@@ -213,10 +213,10 @@ class Bare(Block):
 @pytest.mark.parametrize(
     ("block", "reason"),
     [
-        (UsedElsewhere, "weights is needed elsewhere as well"),
+        (UsedElsewhere, "weights, computed in its branch, is used elsewhere as well"),
         (InALoop, "it stands in a loop"),
         (NoShortcut, "nothing goes around it: self.flag is False"),
-        (TwoBranches, "neither side is the shortcut: both pass through weights of their own, 1 each"),
+        (TwoBranches, "neither side is a shortcut: both pass through weights, 1 each"),
         (CallersBranch, "its branch begins outside this module"),
         (OnArgument, "whether it runs depends on more is not None: give inputs"),
         (Bare, "no residual branch was found"),
@@ -351,8 +351,8 @@ def test_a_branch_that_changes_what_goes_around_on_its_way_is_refused():
             return x + self.one(self.act(x))
 
     for block, reason in (
-        (Within, "x is needed elsewhere as well"),
-        (InTheSum, "its branch changes x in place, needed elsewhere as well"),
+        (Within, "x, computed in its branch, is used elsewhere as well"),
+        (InTheSum, "its branch changes x in place, used elsewhere as well"),
     ):
         with pytest.raises(ValueError, match=reason):
             dropact.add_stochastic_depth_(nn.ModuleList([block()]))

@@ -344,6 +344,18 @@ def test_calls_that_begin_at_the_same_place_keep_their_order():
     assert torch.equal(model(X), torch.relu(X).tanh())
 
 
+def test_the_source_of_an_edited_method_in_a_decorator_is_read_again():
+    class Decorated(nets.Plain):
+        @torch.no_grad()
+        def forward(self, x):
+            return F.relu(self.one(x)) + torch.cumsum(F.gelu(x), *(0,))
+
+    model = Decorated()
+    convert_(model, {"relu_call1": DropActivation(0.1), "*": None})
+    assert [s.status for s in coverage(model, X)] == ["converted", "convertible"]
+    assert len(convert_(model, DropActivation(0.2))) == 2
+
+
 def test_a_decorator_that_refers_to_itself():
     def counted(function):
         @functools.wraps(function)

@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pytest
 import torch
@@ -310,3 +311,34 @@ def test_receipt_prints_every_site():
         "  site  what    why",
         "  1     ReLU()  where(name, module) is false",
     ]
+
+
+class Wide(nn.Module):
+    """A block whose representation is long, and a name that is."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers_of_the_very_first_stage_of_the_network = nn.Sequential(
+            *(nn.Sequential(nn.Linear(2, 2), nn.ReLU()) for _ in range(9))
+        )
+
+    def forward(self, x, act=F.gelu):
+        return act(self.layers_of_the_very_first_stage_of_the_network(x))
+
+
+def test_a_receipt_has_lines_of_at_most_100_columns_and_loses_nothing():
+    model = nn.Sequential(*(nn.Sequential(nn.Sequential(Wide())) for _ in range(2)))
+    with pytest.warns(UserWarning, match="2 activations could not be converted"):
+        receipt = dropact.convert_(model, DropActivation(0.05))
+    lines = str(receipt).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert sum("layers_of_the_very_first_stage_of_the_network" in line for line in lines) == 18  # one line a site
+    assert "  (1) DropActivation(drop_prob=0.05, activation=relu)" in lines
+    assert "2 left as they are, 2 of them missed" in lines
+    plain = json.loads(json.dumps(receipt.to_dict()))
+    assert [change["name"] for change in plain["changes"]] == [change.name for change in receipt]
+    assert plain["changes"][0]["after"] == "DropActivation(drop_prob=0.05, activation=relu)"
+    assert [(skip["reason"], skip["missed"]) for skip in plain["skipped"]] == [
+        (skip.reason, True) for skip in receipt.skipped
+    ]
+    assert max(map(len, str(dropact.coverage(model, torch.ones(1, 2))).splitlines())) <= 100

@@ -253,7 +253,7 @@ FOUND_BY_A_RUN = {Helpers: ["swish_call1", "gelu_new_call1"], Lambda: ["function
 MISSED = {
     Several: "the same expression is ReLU() and GELU(approximate='none')",
     Slopes: "the same expression is LeakyReLU(negative_slope=0.1) and LeakyReLU(negative_slope=0.2)",
-    PassedOn: "it is passed on to checkpoint()",
+    PassedOn: "checkpoint() calls it: write the call out here, or make it a module",
     Helper: r"no method of a module, and linear_relu() as a whole is no elementwise function",
     TensorSlope: "its slope is a tensor: use nn.PReLU",
     Starred: "it is called with *args or **kwargs",

@@ -133,6 +133,11 @@ class ByNameOfAnArgument(Plain):
         return getattr(F, kind)(self.one(x))
 
 
+class ADefault(Plain):
+    def forward(self, x, *, act=F.gelu):
+        return act(self.one(x))
+
+
 class ThroughTwoFunctions(Plain):
     def forward(self, x):
         return twice_swish(self.one(x))
@@ -148,11 +153,13 @@ class StaticMethod(Plain):
 
 
 @pytest.mark.parametrize(
-    "cls", [FromATableByArgument, ByNameOfAnArgument, ThroughTwoFunctions, StaticMethod], ids=lambda cls: cls.__name__
+    "cls",
+    [FromATableByArgument, ByNameOfAnArgument, ADefault, ThroughTwoFunctions, StaticMethod],
+    ids=lambda cls: cls.__name__,
 )
 def test_what_a_run_tells_is_named_without_one(cls):
     model = nn.Sequential(cls(), nn.ReLU())
-    with pytest.warns(UserWarning, match=r"1 activation could not.*\(\) at test_signs.py:\d+ .*give inputs"):
+    with pytest.warns(UserWarning, match=r"1 activation could not.* at test_signs.py:\d+ .*give inputs"):
         receipt = convert_(model, DropActivation(0.1))
     assert [change.name for change in receipt] == ["1"]
     receipt.undo()

@@ -22,7 +22,7 @@ from dropact.surgery._recognise import (
 )
 from dropact.surgery._resolve import UNKNOWN, attribute, entry
 from dropact.surgery._scan import STARRED, Call, base_name, calls_in, why_not_editable, why_not_there
-from dropact.surgery._source import Place, UnreadableError, end_of, function_codes, mangled, read, unwrapped
+from dropact.surgery._source import Place, UnreadableError, end_of, function_codes, mangled, read, unwrapped, written_in
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def callee(frame: FrameType, caller: FrameType) -> FrameType | None:
 
 
 def line_of(frame: FrameType) -> str:
-    return f"{PurePath(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    return f"{PurePath(written_in(frame.f_code)).name}:{frame.f_lineno}"
 
 
 def caller(frame: FrameType) -> FrameType:
@@ -133,7 +133,7 @@ def call_at(at: At, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], by
     elif not direct:
         alone = len(node.args) == 1 and not words
         if value is UNKNOWN or not alone or isinstance(value, nn.Module) or behaves_as(value) is None:
-            raise CannotConvertError(_passed_on(ast.unparse(node.func), at, by))
+            raise CannotConvertError(_passed_on(ast.unparse(node.func), value, at, by))
     if argument is None or isinstance(argument, ast.Starred) or None in words:
         raise CannotConvertError(STARRED)
     activation = stock_module(func, args, kwargs) if direct else value
@@ -142,9 +142,11 @@ def call_at(at: At, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], by
     return call
 
 
-def _passed_on(to: str, at: At, by: FrameType) -> str:
+def _passed_on(to: str, value: Any, at: At, by: FrameType) -> str:
+    if isinstance(value, nn.Module) and by is at.frame:
+        return f"{to}() is a {type(value).__name__} that is no child of the model: make it one, or use nn.ModuleList"
     if by is at.frame:
-        return f"it is passed on to {to}()"
+        return f"{to}() calls it: write the call out here, or make it a module"
     where = f"{by.f_code.co_qualname} ({line_of(by)})"
     return f"it is called in {where}, no method of a module, and {to}() as a whole is no elementwise function"
 

@@ -71,7 +71,9 @@ def speaks_of(owner: nn.Module, function: FunctionType, registered: Collection[i
         own = isinstance(value, FunctionType) and calls_activations(value)
         return own or holds_activations(value, registered) or any(map(is_function, inside))
 
-    return {name for name in names_in(function) if name in _NAMES or name == "getattr" or means(name)}
+    names = {name for name in names_in(function) if name in _NAMES or name == "getattr" or means(name)}
+    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    return names | ({"an argument's default"} if any(map(holds_activations, defaults)) else set())
 
 
 def signs(

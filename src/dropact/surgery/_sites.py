@@ -13,7 +13,7 @@ from dropact.surgery._recognise import ACTIVATION, Activation, behaves_as, kind_
 from dropact.surgery._scan import Call, scan
 from dropact.surgery._signs import unreached
 from dropact.surgery._source import names_in
-from dropact.surgery._table import one_line
+from dropact.surgery._table import brief
 
 
 @dataclass(eq=False)
@@ -58,7 +58,7 @@ class Site:
     def shown(self) -> str:
         if self.call is not None and not self.is_module:
             return f"{self.call.shown}()"
-        return self.seen_as or one_line(self.activation)
+        return self.seen_as or brief(self.activation)
 
 
 @dataclass(frozen=True)

@@ -136,8 +136,9 @@ def _parsed(text: str) -> File:
     functions: dict[int, list[ast.FunctionDef]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            functions.setdefault(first, []).append(node)
+            # An edited one was compiled without its decorators.
+            for first in {node.lineno, min([node.lineno, *(d.lineno for d in node.decorator_list)])}:
+                functions.setdefault(first, []).append(node)
     imported = (
         alias.asname or alias.name.partition(".")[0]
         for node in _outside_functions(tree)

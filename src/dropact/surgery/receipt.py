@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from dropact.surgery import _steps
-from dropact.surgery._table import one_line, table
+from dropact.surgery._table import brief, one_line, table
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Receipt:
     1 site changed
       site  before  after
       1     ReLU()  DropActivation(drop_prob=0.05, activation=relu)
+    >>> receipt.to_dict()["changes"][0]["before"]
+    'ReLU()'
     >>> receipt.undo(); model[1]
     ReLU()
     """
@@ -71,6 +73,19 @@ class Receipt:
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self.changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What happened as plain data, such as ``json.dump`` takes: changes, what was left, notes."""
+        changes = [
+            {"name": c.name, "before": one_line(c.before), "after": one_line(c.after), "call": c.call, "at": c.location}
+            for c in self.changes
+        ]
+        skipped = [
+            {"name": s.name, "what": one_line(s.module), "reason": s.reason, "call": s.call, "at": s.location}
+            | {"missed": s.missed}
+            for s in self.skipped
+        ]
+        return {"changes": changes, "skipped": skipped, "notes": list(self.notes)}
 
     def apply(self) -> None:
         _steps.make(self.model, self.steps, forward=True)
@@ -99,11 +114,12 @@ class Receipt:
         count = len(self.changes)
         lines = [f"{count} site{'s' * (count != 1)} changed"]
         if self.changes:
-            rows = [[c.name, c.location, c.call or one_line(c.before), one_line(c.after)] for c in self.changes]
+            rows = [[c.name, c.location, c.call or brief(c.before), brief(c.after)] for c in self.changes]
             lines += table(["site", "called at", "before", "after"], rows)
         if self.skipped:
-            lines.append(f"{len(self.skipped)} left as they are")
-            rows = [[s.name, s.location, s.call or one_line(s.module), s.reason] for s in self.skipped]
+            missed = sum(skip.missed for skip in self.skipped)
+            lines.append(f"{len(self.skipped)} left as they are" + f", {missed} of them missed" * bool(missed))
+            rows = [[s.name, s.location, s.call or brief(s.module), s.reason] for s in self.skipped]
             lines += table(["site", "called at", "what", "why"], rows)
         lines += self.notes
         return "\n".join(lines)

@@ -210,9 +210,9 @@ class _Rewriter:
             branch, shortcut = (left, right) if heavy > light else (right, left)
             if heavy == light or min(heavy, light) > PROJECTION:
                 numbers = f"{heavy} each" if heavy == light else f"{heavy} and {light}"
-                residual.problem = f"neither side is the shortcut: both pass through weights of their own, {numbers}"
+                residual.problem = f"neither side is a shortcut: both pass through weights, {numbers}"
             elif worths.is_mixture(shortcut, worths.value(branch)):
-                residual.problem = "neither side is the shortcut: a gate mixes them"
+                residual.problem = "neither side is a shortcut: a gate mixes them"
             if residual.problem is not None and residual.problem != self._problem:
                 residual.doubtful = True
                 continue
@@ -258,14 +258,15 @@ class _Rewriter:
         unsure = set(made.inputs) - worths.bound
         unsure &= worths.given.union(*map(may_bind, kept))
         inputs = [name for name in made.inputs if name in worths.bound | unsure]  # others have no value from before
+        held = made.held or "a part of it"
         walked = [n for part in (*inside, branch) for n in ast.walk(part)]
         residual.drop_path = self._drop_path(walked)
         if any(isinstance(n, ast.Name) and n.id == "super" for n in walked):
             residual.problem = "its branch calls super()"
         elif not calls <= {n for n in walked if isinstance(n, ast.Call)}:
-            residual.problem = f"{made.held or 'a part of its branch'} is needed elsewhere as well"
+            residual.problem = f"{held}, computed in its branch, is used elsewhere as well"
         elif overwritten := sorted(changed[-1] & (elsewhere | after) & self._local):
-            residual.problem = f"its branch changes {', '.join(overwritten)} in place, needed elsewhere as well"
+            residual.problem = f"its branch changes {', '.join(overwritten)} in place, used elsewhere as well"
         elif unsure:
             residual.problem = f"its branch reads {', '.join(sorted(unsure))}, which may have no value there"
         if residual.problem is not None or not self._wanted(residual):
