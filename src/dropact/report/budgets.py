@@ -26,37 +26,29 @@ CAPTION = (
 
 @dataclass(frozen=True)
 class Against:
-    """A profile at a budget, against uniform rates at the same.
-
-    Attributes:
-        uniform: the test error of these, over all their seeds.
-    """
+    """A profile at a budget, against uniform rates at the same; the p-value is corrected by Holm."""
 
     budget: float
     profile: str
-    uniform: Summary
+    row: MethodResult
+    uniform: MethodResult
     difference: Summary
-    corrected: float | None
+    corrected: float | None = None
 
     @property
     def shown(self) -> str:
         """The difference with its interval, and the number of pairs where it is not that of the uniform runs."""
-        return paired(self.difference, self.uniform.n)
+        return paired(self.difference, self.uniform.test.n)
 
 
 def profiles(table: Table) -> dict[str, dict[float, MethodResult]]:
     """The rows of each profile, by budget, ascending."""
     found: dict[str, dict[float, MethodResult]] = {}
-    for method in PROFILES:
-        by_budget = {_budget(row): row for row in table.rows if row.method == method}
+    for method, (option, _) in PROFILES.items():
+        by_budget = {row.config.options[option]: row for row in table.rows if row.method == method}
         if by_budget:
             found[method] = dict(sorted(by_budget.items()))
     return found
-
-
-def _budget(row: MethodResult) -> float:
-    option, _ = PROFILES[row.method]
-    return row.config.options[option]
 
 
 def against_uniform(table: Table) -> list[Against]:
@@ -64,7 +56,7 @@ def against_uniform(table: Table) -> list[Against]:
     found = profiles(table)
     uniform = found.pop(UNIFORM, {})
     pairs = [
-        Against(budget, method, uniform[budget].test, difference, None)
+        Against(budget, method, row, uniform[budget], difference)
         for method, rows in found.items()
         for budget, row in rows.items()
         if budget in uniform and (difference := paired_difference(row.errors, uniform[budget].errors)) is not None
@@ -75,10 +67,7 @@ def against_uniform(table: Table) -> list[Against]:
 
 def is_paired(row: MethodResult, pairs: Sequence[Against]) -> bool:
     """Whether it is a profile that one of the pairs speaks of, or the uniform one beside it."""
-    if row.method not in PROFILES:
-        return False
-    budget = _budget(row)
-    return any(pair.budget == budget and row.method in (pair.profile, UNIFORM) for pair in pairs)
+    return any(row.label in (pair.row.label, pair.uniform.label) for pair in pairs)
 
 
 def grid(table: Table) -> Grid | None:
@@ -96,11 +85,9 @@ def grid(table: Table) -> Grid | None:
     for budget, row in found[UNIFORM].items():
         line = [f"{budget:g}", str(row.test.n), mean_and_interval(row.test)]
         for method in others:
-            pair, other = pairs.get((budget, method)), found[method].get(budget)
-            if pair is None or other is None:
-                line += ["–", "–", "–"]
-            else:
-                line += [mean_and_interval(other.test), pair.shown, probability(pair.corrected)]
+            pair = pairs.get((budget, method))
+            cells = pair and [mean_and_interval(pair.row.test), pair.shown, probability(pair.corrected)]
+            line += cells or ["–", "–", "–"]
         lines.append(line)
     return Grid(headings, lines)
 

@@ -1,7 +1,8 @@
 """Figure 3: the errors of the two regressions as a table, and the picture in the paper's form."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,6 @@ LEGEND = (
     "difference is Drop-Activation minus ReLU, paired: same points, noise and initial weights; p by the paired t-test, "
     "two-sided, not corrected. The last line of each function is the result; the others show shorter training."
 )
-
-
-_SHOWN = "The true function, the training points and both networks, seed {}."
-_EFFECTS = "Distance to the truth, Drop-Activation minus ReLU, every seed, mean and 95 % interval."
 
 
 @dataclass(frozen=True)
@@ -159,30 +156,32 @@ def markdown(study: Results) -> str:
     )
 
 
+def _parts(study: Results) -> Mapping[str, tuple[Callable[["Axes"], None], str]]:
+    """What draws each part of the picture and what that shows, by its name."""
+    shown = f"The true function, the training points and both networks, seed {study.seed_shown}."
+    effects = "Distance to the truth, Drop-Activation minus ReLU, every seed, mean and 95 % interval."
+    parts = {name: (partial(_curves, function=name, study=study), shown) for name in FUNCTIONS}
+    return parts | {"effects": (partial(_differences, study=study), f"{effects} {' '.join(study.sentences())}")}
+
+
 def picture(study: Results, name: str = "figure3") -> str:
     """Both regressions of the one seed that is shown, as in the paper, and the differences of all seeds."""
+    parts = _parts(study)
     with canvas(10.4, 3.6) as figure:
-        axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
-        for place, function in enumerate(FUNCTIONS):
-            _curves(axes[place], function, study)
-        _differences(axes[2], study)
+        for axes, (draw, _) in zip(figure.subplots(1, 3, width_ratios=(1, 1, 0.9)), parts.values(), strict=True):
+            draw(axes)
         legend(figure, columns=4)
-        return render(
-            figure, name, TITLE, f"{_SHOWN.format(study.seed_shown)} {_EFFECTS} {' '.join(study.sentences())}"
-        )
+        return render(figure, name, TITLE, " ".join(dict.fromkeys(said for _, said in parts.values())))
 
 
 def panels(study: Results) -> list[str]:
     """The parts of `picture` one by one, as wide as a phone."""
     drawn = []
-    for place, function in enumerate(FUNCTIONS):
+    for number, (name, (draw, said)) in enumerate(_parts(study).items()):
         with canvas(*PANEL) as figure:
-            _curves(figure.subplots(), function, study)
+            draw(figure.subplots())
             legend(figure)
-            drawn.append(render(figure, f"curves{place}", f"{TITLE}: {function}", _SHOWN.format(study.seed_shown)))
-    with canvas(*PANEL) as figure:
-        _differences(figure.subplots(), study)
-        drawn.append(render(figure, "effects", f"{TITLE}: effects", f"{_EFFECTS} {' '.join(study.sentences())}"))
+            drawn.append(render(figure, f"panel{number}", f"{TITLE}: {name}", said))
     return drawn
 
 

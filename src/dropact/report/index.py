@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dropact.experiments.config import schedule_mark
 from dropact.experiments.errors import NoRunsError
 from dropact.experiments.packed import PACKED
 from dropact.experiments.recipes import figure3
@@ -16,52 +14,15 @@ from dropact.experiments.records import RUNS
 from dropact.report import budgets, figure6
 from dropact.report.captions import LEGEND, reading
 from dropact.report.collect import collect
-from dropact.report.figure3 import TITLE, read_study
+from dropact.report.figure3 import TITLE, Results, read_study
 from dropact.report.grids import Grid
 from dropact.report.page import bullets, document, html_table
-from dropact.report.tables import Table
+from dropact.report.tables import Report, Table
 from dropact.report.verdicts import OVERVIEW, overview
 
 PAGE = "index.html"
 UNFINISHED = "No finished run yet"
 SUBTITLE = "Drop-Activation against ReLU"
-
-
-@dataclass(frozen=True)
-class Study:
-    """One folder of runs: the sentences about each of its tables, under their titles; two regressions have none.
-
-    A folder without a finished run has no parts, and no report of its own.
-    """
-
-    name: str
-    title: str
-    parts: Mapping[str, Sequence[str]]
-    notes: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    gaps: str = ""
-
-    @classmethod
-    def read(cls, folder: Path) -> "Study":
-        """What the records in a folder say.
-
-        Raises:
-            RecordError: they are damaged.
-        """
-        if (folder / figure3.FILE).is_file():
-            found = read_study(folder)
-            return cls(folder.name, TITLE, {SUBTITLE: found.sentences()})
-        try:
-            report = collect(folder)
-        except NoRunsError:
-            return cls(folder.name, UNFINISHED, {})
-        parts: dict[str, Sequence[str]] = {}
-        for table in report.tables:
-            mark = schedule_mark(table.setting)
-            said = reading(table) or [f"{row.label}: {row.test.mean:.2f} % test error." for row in table.rows]
-            said = [*said, *budgets.sentences(table), *figure6.sentences(table)]
-            parts[table.title] = [f"Schedule {mark}.", *said] if mark and mark not in table.title else said
-        return cls(folder.name, report.title, parts, report.notes, report.tables, report.gaps)
 
 
 def studies_in(folder: Path) -> list[Path]:
@@ -91,25 +52,53 @@ def other_records(folder: Path) -> Grid | None:
     return Grid(["Record", "Command", "Revision", "On"], rows) if rows else None
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What a record says in a place, as far as it can be looked at."""
+    return value if isinstance(value, dict) else {}
+
+
 def _environment(record: Any) -> Mapping[str, Any]:
     """What a record was made with; of several, what began it."""
-    if not isinstance(record, dict):
-        return {}
-    several = record.get("environments")
+    several = _mapping(record).get("environments")
     if isinstance(several, dict):  # by part
         several = list(several.values())
     first = several[0] if isinstance(several, list) and several else record
-    found = record.get("environment") or first
-    return found if isinstance(found, dict) else {}
+    return _mapping(_mapping(record).get("environment") or first)
 
 
 def _made(environment: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    versions = environment.get("packages")
-    versions = versions if isinstance(versions, dict) else {}
     on = environment.get("accelerator") or environment.get("processor") or "not recorded"
-    torch = f", torch {versions['torch']}" if versions.get("torch") else ""
+    torch = _mapping(environment.get("packages")).get("torch")
     revision = str(environment.get("git_revision") or "not recorded")
-    return environment.get("command") or "not recorded", revision[:12], f"{on}{torch}"
+    return environment.get("command") or "not recorded", revision[:12], f"{on}, torch {torch}" if torch else on
+
+
+def _read(folder: Path) -> Report | Results | None:
+    """What the records in a folder say; None where no run is finished."""
+    if (folder / figure3.FILE).is_file():
+        return read_study(folder)
+    try:
+        return collect(folder)
+    except NoRunsError:
+        return None
+
+
+def _said(table: Table) -> list[str]:
+    said = reading(table) or [f"{row.label}: {row.test.mean:.2f} % test error." for row in table.rows]
+    return [*said, *budgets.sentences(table), *figure6.sentences(table)]
+
+
+def _section(name: str, found: Report | Results | None) -> str:
+    """The sentences about each of a study's tables, under their titles; two regressions have none."""
+    title, notes = UNFINISHED, list[str]()
+    parts: dict[str, Sequence[str]] = {}
+    if isinstance(found, Report):
+        title, notes, parts = found.title, list(found.notes), {table.title: _said(table) for table in found.tables}
+    elif found is not None:
+        title, parts = TITLE, {SUBTITLE: found.sentences()}
+    link = f'<a href="./{quote(name)}/report.html">{escape(name)}</a>' if parts else escape(name)
+    inner = "".join(f"<h3>{escape(heading)}</h3>\n{bullets(sentences)}" for heading, sentences in parts.items())
+    return f"<section>\n<h2>{link}</h2>\n<p>{escape(title)}</p>\n{inner}{bullets(notes, 'notes')}</section>\n"
 
 
 def index(folder: Path) -> str:
@@ -118,17 +107,11 @@ def index(folder: Path) -> str:
     Raises:
         RecordError: the records of one are damaged.
     """
-    studies, records = [Study.read(path) for path in studies_in(folder)], other_records(folder)
-    glance = overview({f"{one.name} ({one.gaps})" if one.gaps else one.name: one.tables for one in studies})
+    found, records = {path.name: _read(path) for path in studies_in(folder)}, other_records(folder)
+    reports = {name: report for name, report in found.items() if isinstance(report, Report)}
+    glance = overview({f"{name} ({one.gaps})" if one.gaps else name: one.tables for name, one in reports.items()})
     body = f"<section>\n<h2>At a glance</h2>\n{html_table(glance, OVERVIEW)}</section>\n" if glance.rows else ""
-    for study in studies:
-        name = escape(study.name)
-        link = f'<a href="./{quote(study.name)}/report.html">{name}</a>' if study.parts else name
-        body += f"<section>\n<h2>{link}</h2>\n"
-        body += f"<p>{escape(study.title)}</p>\n"
-        for title, sentences in study.parts.items():
-            body += f"<h3>{escape(title)}</h3>\n{bullets(sentences)}"
-        body += bullets(study.notes, "notes") + "</section>\n"
+    body += "".join(_section(name, report) for name, report in found.items())
     if records is not None:
         table = html_table(records, "Records of benchmarks and simulations, and the command that makes each again.")
         body += f"<section>\n<h2>Other records</h2>\n{table}</section>\n"

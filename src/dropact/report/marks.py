@@ -121,6 +121,8 @@ def cut(axes: "Axes", low: float, high: float) -> None:
 def legend(figure: "Figure", columns: int | None = None) -> None:
     """Above the axes, which keep their height however many lines it has."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
+    if not labels:
+        return
     columns = columns or (2 if max(map(len, labels)) < 30 else 1)
     lines = -(-len(labels) // columns)
     figure.set_figheight(figure.get_figheight() + 0.203 * max(lines - 2, 0))

@@ -1,8 +1,8 @@
 """Which pictures stand under a table of the page, and where there are too many of them to be drawn."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from dropact.report import budgets, figure2, figure6
 from dropact.report.figures import curves, forest
@@ -12,39 +12,32 @@ from dropact.report.tables import Table
 TABLES, LINES = 24, 14
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """An `<svg>` element; a wide one has a row of the page to itself."""
 
     svg: str
     wide: bool = False
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """What draws a table as an `<svg>` whose ids begin with a name; None where it has nothing to show."""
-
-    of: Callable[[Table, str], str | None]
-    wide: bool = False
-
-
-# In the order of the page, by what the ids in them begin with; a picture is one more entry.
-PICTURES: dict[str, Drawing] = {
-    "budget": Drawing(budgets.picture, wide=True),
-    "keep": Drawing(figure2.picture, wide=True),
-    "forest": Drawing(forest),
-    "test": Drawing(partial(curves, field="test_error", what="Test error")),
-    "train": Drawing(partial(curves, field="train_error", what="Train error while training")),
-    "shift": Drawing(figure6.picture),
+# What draws a table, or None where it has nothing to show, in the order of the page, by what the ids in it begin with;
+# a picture is one more entry.
+PICTURES: dict[str, Callable[[Table, str], str | None]] = {
+    "budget": budgets.picture,
+    "keep": figure2.picture,
+    "forest": forest,
+    "test": partial(curves, field="test_error", what="Test error"),
+    "train": partial(curves, field="train_error", what="Train error while training"),
+    "shift": figure6.picture,
 }
+WIDE = ("budget", "keep")
 
 
 def of_table(table: Table, number: int) -> list[Picture]:
     """The drawings of the table that is the `number`-th of its page, from 1."""
     if number > TABLES or len(table.rows) > LINES:
         return []
-    drawn = [(drawing.of(table, f"{name}{number}"), drawing.wide) for name, drawing in PICTURES.items()]
-    return [Picture(svg, wide) for svg, wide in drawn if svg]
+    drawn = {name: draw(table, f"{name}{number}") for name, draw in PICTURES.items()}
+    return [Picture(svg, name in WIDE) for name, svg in drawn.items() if svg]
 
 
 def left_out(table: Table, number: int) -> list[str]:

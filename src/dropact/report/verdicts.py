@@ -58,14 +58,14 @@ class Effect:
 def comparisons(table: Table) -> list[Effect]:
     """With the baseline, or a combination with itself without its last part; profiles of survival rates with uniform
     ones at the same budget instead, where the table has them."""
-    pairs, rows = budgets.against_uniform(table), budgets.profiles(table)
+    pairs = budgets.against_uniform(table)
     return [
         Effect(
             pair.profile,
             f"survival rates {budgets.PROFILES[pair.profile][1]} against uniform, budget {pair.budget:g}"
-            f"{_beside_plain(rows[pair.profile][pair.budget])}",
+            f"{_beside_plain(pair.row)}",
             "",
-            pair.uniform,
+            pair.uniform.test,
             pair.difference,
             pair.corrected,
         )
