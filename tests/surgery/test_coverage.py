@@ -1,5 +1,6 @@
 """What coverage reports of a run, and what a conversion without and with inputs makes of it."""
 
+import copy
 import functools
 import math
 import random
@@ -507,6 +508,50 @@ def test_a_run_leaves_no_trace():
     assert not any("forward" in vars(m) for m in model.modules())
     assert model.training
     assert all(p.grad is None for p in model.parameters())
+
+
+class FirstRun(nn.Module):
+    """What a first run sets, in every place where one may be: as ActNorm, observers and lazy caches do."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.moved = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(2))
+        self.inner, self.initialised, self.cache = nn.Identity(), False, []
+        self.register_buffer("adjacency", torch.eye(4).to_sparse())
+        self.register_buffer("minimum", torch.tensor([]))
+        self.register_buffer("positions", None)
+
+    def forward(self, x):
+        if not self.initialised:
+            self.scale.data.copy_(1 / x.std(0))
+            self.moved.data = torch.zeros(3)
+            self.initialised, self.more = True, 1
+            self.minimum.resize_(4).copy_(x.amin(0))
+            self.positions = torch.arange(4)
+            self.cache.append(x)
+            self.adjacency.mul_(2)
+            self.added = nn.Linear(4, 4)
+            self.inner.register_forward_hook(lambda module, args, output: output + 1)
+        return F.relu(self.inner(torch.sparse.mm(self.adjacency, (x * self.scale).T).T))
+
+
+def test_a_first_run_is_still_the_first():
+    model, x = FirstRun(), torch.randn(5, 4)
+    twin, held = copy.deepcopy(model), dict(vars(model))
+    scale, memory, minimum = model.scale, model.scale.data_ptr(), model.minimum
+    assert coverage(model, x).having("convertible")
+    convert_(model, DropActivation(0.0), inputs=x)
+    assert vars(model).keys() == held.keys()
+    assert list(model._modules) == ["inner", "relu_call1"]
+    assert (model.initialised, model.cache, model.positions, len(model.inner._forward_hooks)) == (False, [], None, 0)
+    assert model.scale is scale
+    assert scale.data_ptr() == memory
+    assert torch.equal(scale, torch.ones(4))
+    assert model.minimum is minimum
+    assert (minimum.shape, model.moved.shape) == ((0,), (2,))
+    assert torch.equal(model.adjacency.to_dense(), torch.eye(4))
+    assert torch.equal(model(x), twin(x))
+    assert torch.equal(model(x), twin(x))
 
 
 def test_a_failing_run_leaves_no_trace_either():

@@ -25,7 +25,7 @@ from dropact._arguments import check_choice
 from dropact.diagnostics._passes import inner, undisturbed
 from dropact.methods import ResidualSum
 from dropact.surgery import Receipt, add_stochastic_depth_
-from dropact.surgery._observe import Inputs, arguments, seed_generators
+from dropact.surgery._trial import Inputs, arguments, seed_generators
 
 ORDERS = ("first", "signed", "leave-one-out")
 

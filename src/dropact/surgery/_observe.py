@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
 import dropact.methods
 from dropact.methods._activation import ELEMENTWISE_MODULES
-from dropact.methods._shared import no_shared_seed_taken
 from dropact.surgery._frames import At, call_at, callee, caller, is_of_torch, line_of, locate, methods_by_code
 from dropact.surgery._recognise import (
     ACTIVATION,
@@ -33,42 +30,23 @@ from dropact.surgery._refuse import refuse_shapeless
 from dropact.surgery._scan import why_not_there
 from dropact.surgery._sites import Site, free_names, of_functions
 from dropact.surgery._table import one_line
+from dropact.surgery._trial import patched, run
 
-Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
 _OURS = PurePath(dropact.methods.__file__).parent.as_posix()
-
-
-def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What to call a model with: one tensor, a tuple of positional or a mapping of keyword arguments.
-
-    Raises:
-        TypeError: anything else.
-    """
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    if isinstance(inputs, tuple):
-        return inputs, {}
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    raise TypeError(
-        "inputs must be a tensor, a tuple of the model's positional arguments or a mapping of its keyword arguments, "
-        f"got {type(inputs).__name__}"
-    )
 
 
 def observe(model: nn.Module, sites: list[Site], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Run ``model`` once, count the calls of ``sites`` and append those that only a run shows.
 
-    The mode the model is in, its buffers, the inputs, torch's and Python's random states and the count of shared seeds
-    are afterwards what they were. No gradients are computed.
+    The model, the inputs and the random states are afterwards what they were. No gradients are computed.
 
     Raises:
         ValueError: the model has parameters that get their shape in the first run.
     """
     refuse_shapeless(model)
     observer = _Observer(model, sites)
-    with _unchanged(model), observer.watching(), torch.no_grad():
-        model(*_copied(args), **_copied(kwargs))
+    with observer.watching():
+        run(model, args, kwargs)
 
 
 def not_called(
@@ -93,67 +71,9 @@ def not_called(
     for site, layer in layers:
         expected[id(layer)] += site.calls
     patches = {id(layer): (layer, counted(layer, site)) for site, layer in layers}
-    with _unchanged(model), patched(patches.values()), torch.no_grad():
-        model(*_copied(args), **_copied(kwargs))
+    with patched(patches.values()):
+        run(model, args, kwargs)
     return {one for one, count in calls.items() if count < expected[one]}
-
-
-@contextmanager
-def patched(forwards: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
-    # Through the instance's forward, not through hooks: some models call `module.forward`.
-    before = [(vars(module), vars(module).get("forward"), forward) for module, forward in forwards]
-    try:
-        for held, _, forward in before:
-            held["forward"] = forward
-        yield
-    finally:
-        for held, old, _ in before:
-            held.pop("forward", None)
-            held.update({"forward": old} if old is not None else {})
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if type(value) in (tuple, list):
-        return type(value)(map(_copied, value))
-    if type(value) is dict:
-        return {key: _copied(item) for key, item in value.items()}
-    return value
-
-
-@contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    buffers = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    python = random.getstate()
-    try:
-        with torch.random.fork_rng(devices=_cuda_devices(model)), no_shared_seed_taken(model):
-            yield
-    finally:
-        random.setstate(python)
-        with torch.no_grad():
-            for module, name, buffer, value in buffers:
-                if not torch.equal(buffer, value):  # an expanded one cannot be written to
-                    buffer.copy_(value)
-                module._buffers[name] = buffer
-
-
-def seed_generators(model: nn.Module, seed: int) -> None:
-    """What ``torch.manual_seed`` does, for the CPU and the model's own devices alone: it seeds all that there are, and
-    whoever puts states back puts back those of the model's."""
-    torch.default_generator.manual_seed(seed)
-    for device in _cuda_devices(model):
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
-def _cuda_devices(model: nn.Module) -> list[torch.device]:
-    return [d for d in {t.device for t in (*model.parameters(), *model.buffers())} if d.type == "cuda"]
 
 
 class _Functions(TorchFunctionMode):

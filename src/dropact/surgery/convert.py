@@ -10,11 +10,12 @@ from typing import Any
 from torch import nn
 
 from dropact.surgery import _plan
-from dropact.surgery._observe import Inputs, arguments, not_called, observe
+from dropact.surgery._observe import not_called, observe
 from dropact.surgery._per_site import Chooser, PerSite
 from dropact.surgery._recognise import kind_of
 from dropact.surgery._refuse import refuse_wrapped
 from dropact.surgery._sites import Unread, find
+from dropact.surgery._trial import Inputs, arguments
 from dropact.surgery.receipt import Receipt, Skip
 
 _PASSED_BY = (

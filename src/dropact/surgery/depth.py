@@ -16,12 +16,12 @@ from torch.utils._pytree import tree_flatten
 from dropact._arguments import check_choice, check_number
 from dropact._random import derived_seed
 from dropact.methods import ResidualSum
-from dropact.surgery._observe import Inputs, _copied, _unchanged, arguments, patched, seed_generators
 from dropact.surgery._plan import bring, without_shortcuts
 from dropact.surgery._refuse import refuse_shapeless, refuse_wrapped
 from dropact.surgery._residuals.branches import Branches, BranchSite, find_branches
 from dropact.surgery._residuals.drop_paths import Rate
 from dropact.surgery._steps import Attribute, Child, Class, Step, held_as_well
+from dropact.surgery._trial import Inputs, arguments, patched, run
 from dropact.surgery.receipt import Change, Receipt
 
 Survival = float | Sequence[float] | Callable[[int], Sequence[float]]
@@ -276,9 +276,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _output(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    with _unchanged(model), torch.no_grad():
-        seed_generators(model, 0)
-        output = model(*_copied(args), **_copied(kwargs))
+    output = run(model, args, kwargs, seed=0)
     return [t for t in tree_flatten(output)[0] if isinstance(t, Tensor) and t.is_floating_point()]
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from dropact._arguments import check_choice
 from dropact.surgery._merging.affine import CannotMerge
 from dropact.surgery._merging.chains import Chain, Decide, Found, chains, rebuilt, shapes
-from dropact.surgery._observe import Inputs, _unchanged, arguments
 from dropact.surgery._refuse import refuse_shapeless, refuse_wrapped
 from dropact.surgery._steps import Child, Step, held_as_well, make
+from dropact.surgery._trial import Inputs, arguments, run
 from dropact.surgery.receipt import Change, Receipt, Skip
 
 BORDERS = ("exact", "move")
@@ -213,9 +213,5 @@ def _ratio(one: Callable[[], Any], other: Callable[[], Any]) -> float:
     return statistics.median(seconds(one) / seconds(other) for _ in range(_ROUNDS))
 
 
-@torch.no_grad()
 def _output(model: nn.Module, given: tuple[tuple[Any, ...], dict[str, Any]]) -> list[Tensor]:
-    args, kwargs = given
-    with _unchanged(model):
-        y = model(*args, **kwargs)
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(y) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(run(model, *given)) if isinstance(leaf, Tensor)]

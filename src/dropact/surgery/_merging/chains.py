@@ -18,7 +18,7 @@ from torch.fx import Node
 
 from dropact.methods._activation import Method, is_method
 from dropact.surgery._merging.affine import Affine, CannotMerge, product, total, with_padding_moved
-from dropact.surgery._observe import _unchanged
+from dropact.surgery._trial import run
 
 _SUMS = (operator.add, operator.iadd, torch.add)
 _PASSES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -269,8 +269,7 @@ def shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
 
         handles.append(module.register_forward_pre_hook(note))
     try:
-        with _unchanged(model), torch.no_grad():
-            model(*args, **kwargs)
+        run(model, args, kwargs)
     finally:
         for handle in handles:
             handle.remove()
