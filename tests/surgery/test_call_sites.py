@@ -14,6 +14,7 @@ import torch
 from nets import CONTAINERS, MAKERS, NETS
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from dropact import DropActivation, convert_, coverage, fold_
 from dropact.surgery import _rewrite
@@ -342,6 +343,45 @@ def test_calls_that_begin_at_the_same_place_keep_their_order():
     model = Chain()
     convert_(model, {"tanh_call1": DropActivation(1.0), "relu_call1": None, "tanh_call2": DropActivation(0.0)})
     assert torch.equal(model(X), torch.relu(X).tanh())
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_class_of_a_converted_module_makes_plain_ones(again):
+    model = nets.Functions()
+    if again:
+        convert_(model, {"relu_call1": DropActivation(0.1), "*": None})
+    convert_(model, DropActivation(0.1))
+    twin = type(model)()
+    assert type(twin) is nets.Functions
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(twin(X), torch.relu(model.two(torch.relu(model.one(X)))))
+    assert inspect.signature(type(model)) == inspect.signature(nets.Functions)
+    replica = model._replicate_for_data_parallel()
+    assert type(replica) is type(model)
+
+
+def test_parametrizations_can_be_taken_away_after_conversion():
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return F.relu(super().forward(x))
+
+    class Double(nn.Module):
+        def forward(self, weight):
+            return 2 * weight
+
+    model = Scaled(4, 4)
+    parametrize.register_parametrization(model, "weight", Double())
+    receipt = convert_(model, DropActivation(1.0))
+    expected = F.linear(X, 2 * model.parametrizations.weight.original, model.bias)
+    torch.testing.assert_close(model(X), expected)
+    torch.testing.assert_close(copy.deepcopy(model)(X), expected)
+    receipt.undo()
+    assert torch.equal(model(X), F.relu(expected))
+    convert_(model, DropActivation(1.0))
+    parametrize.remove_parametrizations(model, "weight")
+    torch.testing.assert_close(model(X), expected)
+    assert not parametrize.is_parametrized(model)
+    assert isinstance(model.weight, nn.Parameter)
 
 
 def test_the_source_of_an_edited_method_in_a_decorator_is_read_again():

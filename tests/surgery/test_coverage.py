@@ -464,6 +464,31 @@ def test_hooks_and_patched_forwards_are_seen():
     assert {s.reason for s in coverage(model, X)} == {"the forward of this Functions was patched on the instance"}
 
 
+def test_an_exported_program_is_not_called_complete():
+    model = torch.export.export(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.LogSigmoid()), (X,)).module()
+    seen = coverage(model, X)
+    assert not seen.complete
+    assert [site.status for site in seen] == ["missed", "missed"]
+    assert "convert before tracing" in seen.sites[0].reason
+    with pytest.raises(ValueError, match=r"no activation was converted.*convert before tracing"):
+        convert_(model, DropActivation(0.1))
+
+
+def test_misses_that_are_accepted_by_name():
+    model = nn.Sequential(Functions(), PassedOn(), PassedOn())
+    with pytest.warns(UserWarning, match="2 activations"):
+        convert_(model, DropActivation(0.1))
+    seen = coverage(model, X)
+    assert not seen.complete
+    assert not seen.without("1.*").complete
+    assert seen.without("1.relu_call1", "2.*").complete
+    assert len(seen.without("*.relu_call1")) == len(seen) - 3
+    with pytest.raises(
+        ValueError, match=r"'3\.\*' matches no site; there are 0.relu_call1, 0.relu_call2, 1.relu_call1"
+    ):
+        seen.without("1.*", "3.*")
+
+
 def test_graph_modules_and_random_activations_are_missed():
     seen = coverage(torch.fx.symbolic_trace(Functions()), X)
     assert {s.status for s in seen} == {"missed"}

@@ -27,7 +27,7 @@ from dropact.surgery._recognise import (
     stock_module,
 )
 from dropact.surgery._refuse import refuse_shapeless
-from dropact.surgery._scan import why_not_there
+from dropact.surgery._scan import base_name, why_not_there
 from dropact.surgery._sites import Site, free_names, of_functions
 from dropact.surgery._table import one_line
 from dropact.surgery._trial import patched, run
@@ -175,7 +175,7 @@ class _Observer:
                 raise CannotConvertError(REFUSED[func])
             return next(of_functions(prefix, owner, [call_at(at, func, rest, words, caller(frame))], taken))
         except CannotConvertError as error:
-            base = func.__name__.strip("_")
+            base = base_name(func)
             child = next(free_names(owner, base, 1, taken))
             kind = GATE if FUNCTIONS.get(func, (None,))[0] in GATES else ACTIVATION
             where = line_of(at.frame if at is not None else caller(frame))

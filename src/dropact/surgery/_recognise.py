@@ -30,6 +30,12 @@ _PLACES: tuple[object, ...] = (F, torch, Tensor, torch._C._nn)
 FUNCTIONS: dict[object, tuple[type[nn.Module], bool]] = {
     getattr(place, name): found for name, found in _SPELLINGS.items() for place in _PLACES if hasattr(place, name)
 }
+# What an exported program calls.
+FUNCTIONS |= {
+    getattr(torch.ops.aten, name).default: found
+    for name, found in (_SPELLINGS | {"log_sigmoid": (nn.LogSigmoid, False)}).items()
+    if hasattr(torch.ops.aten, name) and hasattr(getattr(torch.ops.aten, name), "default")
+}
 # Seen, and named as missed.
 _TENSOR, _RANDOM = "its slope is a tensor: use nn.PReLU", "it is random itself: use dropact.RandomizedReLU"
 _REFUSED = {"prelu": _TENSOR, "rrelu": _RANDOM, "rrelu_": _RANDOM}

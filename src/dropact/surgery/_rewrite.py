@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from dropact.surgery._edit import Edit, edited, redecorated, replacing
 from dropact.surgery._methods import forget, methods
@@ -43,6 +44,10 @@ def with_edits(
     Raises:
         UnreadableError: as in ``rewritten``.
     """
+    if _is_of_parametrization(base):
+        # What takes a parametrization away deletes from the class itself and goes back to the one below it.
+        edited = with_edits(base.__bases__[0], edits, children)
+        return type(base.__name__, (edited,), {k: v for k, v in vars(base).items() if k not in _OF_EVERY_CLASS})
     known = methods(base)
     waiting = list(edits)
     while waiting:
@@ -53,6 +58,13 @@ def with_edits(
                 waiting.append(caller)
     changes = tuple(MethodEdits(key, read(known[key].function).digest, tuple(found)) for key, found in edits.items())
     return rewritten(base, Rewriting(changes, children))
+
+
+_OF_EVERY_CLASS = ("__dict__", "__weakref__")
+
+
+def _is_of_parametrization(cls: type) -> bool:
+    return getattr(vars(cls).get("__getstate__"), "__module__", "") == parametrize.__name__
 
 
 def rewritten(base: type[Any], rewriting: Rewriting) -> type[nn.Module]:
@@ -71,6 +83,7 @@ def _rewritten(base: type[Any], rewriting: Rewriting) -> type[Any]:
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
+        "__init__": _plainly(base),
         "__reduce_ex__": _reduce,
         "_dropact_base": base,
         "_dropact_rewriting": rewriting,
@@ -96,6 +109,21 @@ def _rewritten(base: type[Any], rewriting: Rewriting) -> type[Any]:
         return metaclass(base.__name__, (base,), members)
     except TypeError as error:
         raise UnreadableError(f"{base.__name__} does not let itself be subclassed: {error}") from error
+
+
+def _plainly(base: type[Any]) -> Callable[..., None]:
+    """What makes a module of the edited class: a plain one, which has not the children that the edits call."""
+    plain = base
+    while "_dropact_base" in vars(plain):
+        plain = vars(plain)["_dropact_base"]
+
+    @wraps(base.__init__)
+    def made(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        base.__init__(self, *args, **kwargs)
+        if vars(type(self)).get("_dropact_base") is base:
+            self.__class__ = plain
+
+    return made
 
 
 def _reduce(self: nn.Module, protocol: int) -> tuple[Any, ...]:

@@ -279,7 +279,7 @@ def base_name(function: Any) -> str:
     if isinstance(function, nn.Module):
         cls = type(function)
         return next((name for name, stock in STOCK_MODULES.items() if stock is cls), cls.__name__.lower())
-    name = getattr(function, "__name__", "").strip("_")
+    name = getattr(function, "__name__", "").partition(".")[0].strip("_")
     return name if name.isidentifier() else "function"
 
 

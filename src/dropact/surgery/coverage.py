@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -63,6 +64,23 @@ class Coverage:
     def having(self, status: str) -> tuple[CallSite, ...]:
         """The sites of one status that were called."""
         return tuple(site for site in self.sites if site.status == status and site.calls)
+
+    def without(self, *names: str) -> Coverage:
+        """The same but for sites whose names match one of ``names``, such as "layers.*.silu_call1": misses that are
+        accepted, so that ``complete`` of the rest can be asserted.
+
+        >>> import torch
+        >>> coverage(nn.Sequential(nn.ReLU()), torch.ones(1)).without("0").complete
+        True
+
+        Raises:
+            ValueError: a name matches no site.
+        """
+        for name in names:
+            if not any(fnmatchcase(site.name, name) for site in self.sites):
+                there = ", ".join(site.name for site in self.sites) or "none"
+                raise ValueError(f"{name!r} matches no site; there are {there}")
+        return Coverage(tuple(s for s in self.sites if not any(fnmatchcase(s.name, name) for name in names)))
 
     @property
     def complete(self) -> bool:
