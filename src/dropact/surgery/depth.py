@@ -243,7 +243,8 @@ def _watching(module: nn.Module, name: str, seen: dict[str, str]) -> Callable[..
     ) -> Any:
         y = branch(*args, **(kwargs or {}))
         seen[name] = seen.get(name) or _why_no_branch(shortcut, y)
-        return shortcut + y
+        # Layers that stand there already have a rate and a scale of their own, as the model had before.
+        return shortcut + y if seen[name] else plain(shortcut, lambda *_, **__: y, args, kwargs, owners)
 
     return added if isinstance(module, ResidualSum) else passed
 
