@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dropact.cli.options import command_line
-from dropact.cli.parser import UsageError, budget, threads, within
+from dropact.cli.parser import UsageError, add_verb, budget, threads, within
 
 if TYPE_CHECKING:
     from dropact.bench import Suite, Table
@@ -23,12 +23,7 @@ MOST_ELEMENTS = 2**28  # several tensors of that size are alive at a time
 
 
 def add_parser(verbs: Any) -> None:
-    parser = verbs.add_parser(
-        "bench",
-        help="time the operations and a training step against ReLU",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(verbs, "bench", "time the operations and a training step against ReLU", DESCRIPTION, run)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, help="of the operations (float32 bfloat16)")
     parser.add_argument(
@@ -47,7 +42,6 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, help="also compiled (default: yes)")
     parser.add_argument("--quick", action="store_true", help="only to see that it works: tiny, 3 rounds, eager")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures in FILE")
-    parser.set_defaults(run=run)
 
 
 def shape(text: str) -> tuple[int, ...]:
@@ -72,14 +66,13 @@ def run(args: argparse.Namespace) -> None:
 
     from dropact.bench import FORMAT, LEGEND, document, environment, measure, show_head, show_table
     from dropact.cli.json_file import claim_file
+    from dropact.cli.terminal import wide_console
     from dropact.experiments.files import write_text
 
     suite = suite_of(args)
     if args.json is not None:
         claim_file(args.json, FORMAT)
-    console, progress = Console(), Console(stderr=True)
-    if not console.is_terminal:
-        console = Console(width=160)
+    console, progress = wide_console(), Console(stderr=True)
     about = environment(suite.device, command_line(args))
     show_head(about, console)
     cases = suite.cases()

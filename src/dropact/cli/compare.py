@@ -11,7 +11,7 @@ from dropact.cli.options import (
     require_extras,
     setting_of,
 )
-from dropact.cli.parser import names, seeds
+from dropact.cli.parser import add_verb, names, seeds
 from dropact.cli.runs import require_one_process, train_grid
 
 DESCRIPTION = """\
@@ -24,12 +24,7 @@ where it was stopped; more --methods or --seeds under the same setting join what
 
 
 def add_parser(verbs: Any) -> None:
-    parser = verbs.add_parser(
-        "compare",
-        help="train several methods on several seeds and report",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(verbs, "compare", "train several methods on several seeds and report", DESCRIPTION, run)
     parser.add_argument(
         "--methods",
         type=names,
@@ -41,7 +36,7 @@ def add_parser(verbs: Any) -> None:
     )
     add_training_options(parser, out="runs/compare")
     add_grid_options(parser)
-    parser.set_defaults(run=run, goes_on=True)
+    parser.set_defaults(goes_on=True)
 
 
 def run(args: argparse.Namespace) -> None:

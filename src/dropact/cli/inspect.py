@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dropact.cli.options import command_line, require_extras, set_threads
-from dropact.cli.parser import UsageError, threads, within
+from dropact.cli.parser import UsageError, add_verb, threads, within
 
 DESCRIPTION = """\
 Looks at a finished run (its directory in runs/, or the weights in it) or at a network by name with its initial weights:
@@ -17,12 +17,7 @@ BatchNorm is recalibrated; and what to do about it. Prints a table and writes th
 
 
 def add_parser(verbs: Any) -> None:
-    parser = verbs.add_parser(
-        "inspect",
-        help="variance shift, coverage and dead units of a network",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(verbs, "inspect", "variance shift, coverage and dead units of a network", DESCRIPTION, run)
     parser.add_argument("target", metavar="CHECKPOINT|NETWORK", help="a run's directory, its weights.pt, or a name")
     parser.add_argument("--images", type=within(2, 10**6), default=512, help="training images to look at (512)")
     parser.add_argument("--out", type=Path, default=Path("runs/inspect.html"), help="the page (runs/inspect.html)")
@@ -33,14 +28,13 @@ def add_parser(verbs: Any) -> None:
     named.add_argument("--method", help="one that replaces activations, such as rrelu (drop-activation)")
     named.add_argument("--drop-prob", type=float, help="of drop-activation (0.05)")
     named.add_argument("--seed", type=int, help="of the initial weights (0)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     require_extras()
     import torch
-    from rich.console import Console
 
+    from dropact.cli.terminal import wide_console
     from dropact.experiments.comparison import check_folder
     from dropact.experiments.environment import describe
     from dropact.experiments.inspection import check_look, look_at, run_config, trained, untrained
@@ -67,9 +61,7 @@ def run(args: argparse.Namespace) -> None:
     torch.manual_seed(0)  # the masks: the same command shows the same figures
     found = look_at(target, args.images)
     write_inspection(found, target.title, describe(target.data, command_line(args), "cpu"), args.out)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
+    console = wide_console()
     show_inspection(found, target.title, console)
     console.print(f"Written: {args.out}", soft_wrap=True, markup=False, highlight=False)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dropact.cli.options import require_extras
+from dropact.cli.parser import add_verb
 
 DESCRIPTION = """\
 Writes the finished runs of DIR into OUT: runs.jsonl, one line a run, and study.json, what they belong to and the
@@ -17,16 +18,10 @@ added to it can be packed into it in turn (DIR and OUT may be the same).
 
 
 def add_parser(verbs: Any) -> None:
-    parser = verbs.add_parser(
-        "pack",
-        help="finished runs as two files, and back",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(verbs, "pack", "finished runs as two files, and back", DESCRIPTION, run)
     parser.add_argument("folder", metavar="DIR", type=Path, help="the --out of compare, reproduce or train")
     parser.add_argument("out", metavar="OUT", type=Path, help="where to")
     parser.add_argument("--unpack", action="store_true", help="from two files to directories")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -26,6 +26,16 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{suggesting(message, sorted(options))} (see `{self.prog} --help`)")
 
 
+def add_verb(
+    verbs: Any, name: str, words: str, description: str, run: Callable[[argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    """The parser of a verb: a line about it among the others, a page of its own, and what it does."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser: Parser = verbs.add_parser(name, help=words, description=description, formatter_class=layout)
+    parser.set_defaults(run=run)
+    return parser
+
+
 def suggesting(message: str, options: Iterable[str] = ()) -> str:
     """An error with the accepted name that is nearest to the one that came, where one is near.
 

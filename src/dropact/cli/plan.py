@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dropact.cli.options import add_pace_options, command_line, require_extras, set_threads
-from dropact.cli.parser import UsageError, budget, share, within
+from dropact.cli.parser import UsageError, add_verb, budget, share, within
 from dropact.cli.reproduce import add_recipe_options, asked_for
 
 if TYPE_CHECKING:
@@ -30,12 +30,7 @@ FORMAT = "dropact plan 1"
 
 
 def add_parser(verbs: Any) -> None:
-    parser = verbs.add_parser(
-        "plan",
-        help="what a reproduction would cost here",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(verbs, "plan", "what a reproduction would cost here", DESCRIPTION, run)
     add_recipe_options(parser, "table1 ... table6, figure2, figure4, figure6, gaaf-mnist ...")
     add_pace_options(parser)
     parser.add_argument("--seconds", type=budget, default=5.0, help="for the steps of each row and method (5)")
@@ -47,7 +42,6 @@ def add_parser(verbs: Any) -> None:
         help="with --gpus: devices of each run, such as 0.25 (1)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures in FILE")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -56,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
 
     from dropact.bench.machine import Watch, environment, noise
     from dropact.cli.json_file import claim_file
+    from dropact.cli.terminal import wide_console
     from dropact.experiments.config import RunConfig
     from dropact.experiments.planning.fleet import Fleet
     from dropact.experiments.planning.plan import in_order, plan
@@ -78,9 +73,7 @@ def run(args: argparse.Namespace) -> None:
             status.update(f"{done + 1} of {of}: {config.network}, {config.method}")
 
         lines = plan(rows, args.device, args.seconds, announce)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = wide_console()
     show(asked.recipe, lines, console)
     fleet = None if args.gpus is None else Fleet.of(in_order(lines), args.gpus, per_run)
     if fleet is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dropact.cli.options import require_extras
+from dropact.cli.parser import add_verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,16 +20,10 @@ Of a DIR that holds several such folders each is reported on, and index.html say
 
 
 def add_parser(verbs: Any) -> None:
-    parser = verbs.add_parser(
-        "report",
-        help="table and page of finished runs",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(verbs, "report", "table and page of finished runs", DESCRIPTION, run)
     parser.add_argument(
         "folder", metavar="DIR", type=Path, help="the --out of compare, reproduce or train, or a folder of such"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,8 +37,7 @@ def report_on(folder: Path, known: "Sequence[Run]" = ()) -> None:
     Args:
         known: runs that have been read already.
     """
-    from rich.console import Console
-
+    from dropact.cli.terminal import plain_console, wide_console
     from dropact.experiments.errors import NoRunsError
     from dropact.experiments.recipes import figure3
     from dropact.report import collect, index, show, write_report
@@ -54,31 +48,28 @@ def report_on(folder: Path, known: "Sequence[Run]" = ()) -> None:
             try:
                 report_on(study)
             except NoRunsError:  # the others have something to say
-                Console(soft_wrap=True, markup=False, highlight=False).print(f"{study}: no finished run yet")
+                plain_console().print(f"{study}: no finished run yet")
         write_texts({index.PAGE: index.index(folder)}, folder)
-        Console(soft_wrap=True, markup=False, highlight=False).print(f"All of them: {folder / index.PAGE}")
+        plain_console().print(f"All of them: {folder / index.PAGE}")
         return
     if (folder / figure3.FILE).is_file():
         report_on_figure3(folder)
         return
     report = collect(folder, known)
     written = write_report(report, folder)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = wide_console()
     show(report, console)
     console.print("Written: " + ", ".join(map(str, written)), soft_wrap=True, markup=False, highlight=False)
 
 
 def report_on_figure3(folder: Path) -> None:
     """Writes the report of the two regressions into their folder and shows what they say."""
-    from rich.console import Console
-
+    from dropact.cli.terminal import plain_console
     from dropact.report.figure3 import read_study, write_figure3
 
     study = read_study(folder)
     written = write_figure3(study, folder)
-    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console = plain_console()
     for line in study.sentences():
         console.print(line)
     console.print("Written: " + ", ".join(map(str, written)))

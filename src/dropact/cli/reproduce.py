@@ -10,7 +10,7 @@ from dropact.cli.options import (
     pace_said,
     require_extras,
 )
-from dropact.cli.parser import UsageError, names, seeds
+from dropact.cli.parser import UsageError, add_verb, names, seeds
 from dropact.cli.runs import require_one_process, train_grid
 
 if TYPE_CHECKING:
@@ -31,17 +31,12 @@ The same command goes on from where it was stopped; more rows, --methods or --se
 
 
 def add_parser(verbs: Any) -> None:
-    parser = verbs.add_parser(
-        "reproduce",
-        help="train a table or figure of the paper and report both",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(verbs, "reproduce", "train a table or figure of the paper and report both", DESCRIPTION, run)
     add_recipe_options(parser, "table1 ... table6, figure2, figure3, figure4, figure6, gaaf-mnist ...")
     add_run_options(parser, None, "runs/RECIPE, or runs/RECIPE-N-epochs with --epochs N")
     add_grid_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="only show what would be trained")
-    parser.set_defaults(run=run, goes_on=True)
+    parser.set_defaults(goes_on=True)
 
 
 def add_recipe_options(parser: argparse.ArgumentParser, recipes: str) -> None:
@@ -99,13 +94,12 @@ def run(args: argparse.Namespace) -> None:
 
 def show_plan(asked: "Reproduction", done: set[str], out: Path) -> None:
     """Prints every row that would be trained, with its setting, and how much of it is there."""
-    from rich.console import Console
-
+    from dropact.cli.terminal import plain_console
     from dropact.experiments.methods import label
     from dropact.experiments.recipes import recipe
     from dropact.report.captions import setting_sentence
 
-    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console = plain_console()
     made = recipe(asked.recipe)
     for name, comparison in asked.rows.items():
         configs = comparison.configs()

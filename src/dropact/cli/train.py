@@ -11,6 +11,7 @@ from dropact.cli.options import (
     set_threads,
     setting_of,
 )
+from dropact.cli.parser import add_verb
 from dropact.cli.runs import train_all
 
 DESCRIPTION = """\
@@ -25,22 +26,16 @@ command goes on with it in 2 processes, or in 1.
 
 
 def add_parser(verbs: Any) -> None:
-    parser = verbs.add_parser(
-        "train",
-        help="one run",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(verbs, "train", "one run", DESCRIPTION, run)
     parser.add_argument("--method", default="drop-activation", help=f"{METHOD_HELP} (default: drop-activation)")
     parser.add_argument("--seed", type=int, default=0, help="a whole number of at least 0 (default: 0)")
     add_training_options(parser, out="runs/train")
-    parser.set_defaults(run=run, goes_on=True)
+    parser.set_defaults(goes_on=True)
 
 
 def run(args: argparse.Namespace) -> None:
     require_extras(*["tensorboard"] * args.tensorboard)
-    from rich.console import Console
-
+    from dropact.cli.terminal import plain_console
     from dropact.experiments.comparison import check_run_folder
     from dropact.experiments.config import RunConfig
     from dropact.experiments.grid import finished_like
@@ -66,10 +61,7 @@ def run(args: argparse.Namespace) -> None:
         return
     directory = args.out / RUNS / config.key
     result = read_run(directory).result
-    Console().print(
+    plain_console().print(
         f"Test error {result['test_error']:.2f} % at the last epoch; train error {result['train_error']:.2f} %; "
-        f"best epoch (not used) {result['best_test_error']:.2f} %. Kept in {directory}",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
+        f"best epoch (not used) {result['best_test_error']:.2f} %. Kept in {directory}"
     )

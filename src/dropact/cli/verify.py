@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dropact.cli.options import command_line, require_extras
-from dropact.cli.parser import UsageError
+from dropact.cli.parser import UsageError, add_verb
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,25 +26,18 @@ Exit status 1 where one does not hold. DIR is not written to. What was trained i
 
 
 def add_parser(verbs: Any) -> None:
-    parser = verbs.add_parser(
-        "verify",
-        help="train recorded runs again and compare",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(verbs, "verify", "train recorded runs again and compare", DESCRIPTION, run)
     parser.add_argument("folder", metavar="DIR", type=Path, help="the --out of compare, reproduce or train")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="how many, evenly from the first to last (3)")
     parser.add_argument("--data", type=Path, help="folder of NAME.npz (DROPACT_DATA, else the cache folder)")
     parser.add_argument("--out", type=Path, help="folder for the new runs; the same command goes on in it")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     args.goes_on = args.out is not None
     require_extras()
-    from rich.console import Console
-
     from dropact.cli.progress import Bars
+    from dropact.cli.terminal import plain_console
     from dropact.experiments.comparison import check_run_folder
     from dropact.experiments.data import load_dataset
     from dropact.experiments.verification import chosen, verify
@@ -54,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         if args.out.resolve() == args.folder.resolve():
             raise UsageError(f"--out: got {args.out}, accepted: another folder than that of the runs")
         check_run_folder(args.out)
-    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console = plain_console()
     verdicts: list[Verdict] = []
     with ExitStack() as stack:
         out = args.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))

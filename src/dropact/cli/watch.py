@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dropact.cli.options import require_extras
-from dropact.cli.parser import seconds
+from dropact.cli.parser import add_verb, seconds
 
 DESCRIPTION = """\
 Shows what is finished, what is at hand and what is left of the runs in DIR, while compare, train or reproduce train
@@ -16,16 +16,10 @@ watch, from any machine that sees the folder. Where the output is not a terminal
 
 
 def add_parser(verbs: Any) -> None:
-    parser = verbs.add_parser(
-        "watch",
-        help="a grid of runs while they are trained",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(verbs, "watch", "a grid of runs while they are trained", DESCRIPTION, run)
     parser.add_argument("folder", metavar="DIR", type=Path, help="the --out of compare, train or reproduce")
     parser.add_argument("--every", type=seconds, default=2.0, metavar="N", help="seconds between two looks (2)")
     parser.add_argument("--once", action="store_true", help="show it once and leave")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

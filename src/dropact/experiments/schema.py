@@ -4,7 +4,7 @@ A record in memory is what its JSON says: its type is a `TypedDict`, so that the
 and what another version noted beside is kept.
 """
 
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,6 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 LARGEST = 2**63 - 1  # of whole numbers, as torch has them
-Check = Callable[[Any, str], Any]
 
 _short = Repr()
 _short.maxlevel, _short.maxstring, _short.maxlong, _short.maxother = 3, 200, 60, 200
@@ -80,6 +79,49 @@ def checked(kind: Any, value: object, field: str) -> Any:
     return _check(kind)(value, field)
 
 
+@cache
+def _check(kind: Any) -> Callable[[Any, str], Any]:
+    """The check of a kind, made once: a study has a million values of few kinds."""
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    fields = {name: _check(hint) for name, hint in _hints(kind).items()} if is_typeddict(kind) else None
+    parts = [] if origin is Literal else [_check(each) for each in arguments if not isinstance(each, Accepts)]
+
+    def check(value: Any, field: str) -> Any:
+        if origin is Any or origin is ...:
+            return value
+        if origin is float:
+            # A whole number may lie beyond all floats.
+            if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
+                return float(value)
+        elif origin in (Annotated, Union, UnionType):
+            for part in parts:
+                try:
+                    made = part(value, field)
+                    if origin is not Annotated or arguments[1].holds(made):
+                        return made
+                except MismatchError:
+                    pass
+        elif origin in (list, tuple):
+            if isinstance(value, list | tuple):
+                return origin([parts[0](each, f"{field}[{place}]") for place, each in enumerate(value)])
+        elif isinstance(value, Mapping) and (fields is not None or (origin is dict and parts)):
+            before, made = f"{field}." if field else "", dict(value)
+            for name, part in (dict.fromkeys(value, parts[1]) if fields is None else fields).items():
+                if name in value:
+                    made[name] = part(value[name], before + name)
+                elif name in kind.__required_keys__:
+                    raise MismatchError(f"{before}{name}: missing, accepted: {accepted(_hints(kind)[name])}")
+            return made
+        elif origin is Literal:
+            if value in arguments:
+                return value
+        elif fields is None and isinstance(value, origin) and not (origin is int and isinstance(value, bool)):
+            return value
+        raise mismatch(field, value, accepted(kind))
+
+    return check
+
+
 def accepted(kind: Any) -> str:
     """What an error says about a kind.
 
@@ -104,104 +146,3 @@ def accepted(kind: Any) -> str:
 def _hints(kind: Any) -> dict[str, Any]:
     found = get_type_hints(kind, include_extras=True)
     return {name: get_args(hint)[0] if get_origin(hint) is NotRequired else hint for name, hint in found.items()}
-
-
-@cache
-def _check(kind: Any) -> Check:
-    """The check of a kind, made once: a record has thousands of values of few kinds."""
-    origin, arguments = get_origin(kind) or kind, get_args(kind)
-    if kind is Any:
-        return lambda value, field: value
-    if origin is Annotated:
-        return _within(_check(arguments[0]), arguments[1])
-    if origin is float:
-        return _float
-    if origin in (Union, UnionType):
-        return _either(kind, [_check(each) for each in arguments])
-    if origin is Literal:
-        return _plain(kind, lambda value: any(value == each and type(value) is type(each) for each in arguments))
-    if origin in (list, tuple):
-        return _each(kind, origin, _check(arguments[0]))
-    if is_typeddict(kind):
-        return _object(kind)
-    if origin is dict and arguments:
-        return _values(kind, _check(arguments[1]))
-    return _plain(kind, lambda value: isinstance(value, origin) and not (origin is int and isinstance(value, bool)))
-
-
-def _plain(kind: Any, holds: Callable[[Any], bool]) -> Check:
-    def check(value: Any, field: str) -> Any:
-        if not holds(value):
-            raise mismatch(field, value, accepted(kind))
-        return value
-
-    return check
-
-
-def _float(value: Any, field: str) -> float:
-    try:
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    except OverflowError:  # a whole number beyond all floats
-        pass
-    raise mismatch(field, value, accepted(float))
-
-
-def _within(base: Check, rule: Accepts) -> Check:
-    def check(value: Any, field: str) -> Any:
-        try:
-            made = base(value, field)
-        except MismatchError:
-            raise mismatch(field, value, rule.words) from None
-        if not rule.holds(made):
-            raise mismatch(field, value, rule.words)
-        return made
-
-    return check
-
-
-def _either(kind: Any, checks: list[Check]) -> Check:
-    def check(value: Any, field: str) -> Any:
-        for each in checks:
-            try:
-                return each(value, field)
-            except MismatchError:
-                pass
-        raise mismatch(field, value, accepted(kind))
-
-    return check
-
-
-def _each(kind: Any, made: Callable[[Iterable[Any]], Any], item: Check) -> Check:
-    def check(value: Any, field: str) -> Any:
-        if not isinstance(value, list | tuple):
-            raise mismatch(field, value, accepted(kind))
-        return made([item(each, f"{field}[{place}]") for place, each in enumerate(value)])
-
-    return check
-
-
-def _values(kind: Any, item: Check) -> Check:
-    def check(value: Any, field: str) -> Any:
-        if not isinstance(value, Mapping):
-            raise mismatch(field, value, accepted(kind))
-        return {name: item(each, f"{field}.{name}" if field else name) for name, each in value.items()}
-
-    return check
-
-
-def _object(kind: Any) -> Check:
-    checks = {name: _check(hint) for name, hint in _hints(kind).items()}
-
-    def check(value: Any, field: str) -> Any:
-        if not isinstance(value, Mapping):
-            raise mismatch(field, value, accepted(kind))
-        before, made = f"{field}." if field else "", dict(value)
-        for name, each in checks.items():
-            if name in value:
-                made[name] = each(value[name], before + name)
-            elif name in kind.__required_keys__:
-                raise MismatchError(f"{before}{name}: missing, accepted: {accepted(_hints(kind)[name])}")
-        return made
-
-    return check

@@ -1,6 +1,6 @@
 """Who wants to know how far runs have come."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -41,36 +41,13 @@ class Watchers(Watcher):
     """Several, told in turn."""
 
     def __init__(self, *watchers: Watcher) -> None:
-        self._watchers = watchers
+        def telling(name: str) -> Callable[..., None]:
+            def tell(*news: object) -> None:
+                for watcher in watchers:
+                    getattr(watcher, name)(*news)
 
-    def skipped(self, config: RunConfig) -> None:
-        for watcher in self._watchers:
-            watcher.skipped(config)
+            return tell
 
-    def started(self, config: RunConfig, images: int) -> None:
-        for watcher in self._watchers:
-            watcher.started(config, images)
-
-    def resumed(self, config: RunConfig, metrics: Sequence[Epoch], seen: int) -> None:
-        for watcher in self._watchers:
-            watcher.resumed(config, metrics, seen)
-
-    def stepped(self, config: RunConfig, seen: int) -> None:
-        for watcher in self._watchers:
-            watcher.stepped(config, seen)
-
-    def epoch(self, config: RunConfig, metrics: Epoch) -> None:
-        for watcher in self._watchers:
-            watcher.epoch(config, metrics)
-
-    def network(self, config: RunConfig, epoch: int, network: nn.Module) -> None:
-        for watcher in self._watchers:
-            watcher.network(config, epoch, network)
-
-    def finished(self, config: RunConfig, result: Result) -> None:
-        for watcher in self._watchers:
-            watcher.finished(config, result)
-
-    def failed(self, config: RunConfig, error: UserError) -> None:
-        for watcher in self._watchers:
-            watcher.failed(config, error)
+        for name, method in vars(Watcher).items():
+            if callable(method):
+                setattr(self, name, telling(name))

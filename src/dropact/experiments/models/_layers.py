@@ -1,16 +1,10 @@
-"""What the families share: convolutions without bias, the three stages, the head, and He's initialisation."""
+"""What the families share: convolutions without bias, the stages, the head, and He's initialisation."""
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
-
-class Block(Protocol):
-    """A residual block by its class: it leaves `expansion` times its width."""
-
-    expansion: int
-
-    def __call__(self, in_channels: int, width: int, stride: int) -> nn.Module: ...
+Block = Callable[[int, int, int], nn.Module]  # of input channels, output channels and stride
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -21,15 +15,16 @@ def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
 
-def stages(block: Block, blocks: int) -> dict[str, nn.Module]:
-    """Three stages of `blocks` blocks, 16, 32 and 64 wide, each next at half the resolution; they take 16 channels."""
+def stages(block: Block, blocks: int, channels: int, outputs: Sequence[int]) -> dict[str, nn.Module]:
+    """A stage of `blocks` blocks for each number of output channels; the first takes `channels`, each next one has half
+    the resolution.
+    """
     made: dict[str, nn.Module] = {}
-    channels = 16
-    for stage, width in enumerate((16, 32, 64), start=1):
+    for stage, output in enumerate(outputs, start=1):
         made[f"stage{stage}"] = row = nn.Sequential()
         for index in range(blocks):
-            row.append(block(channels, width, 2 if stage > 1 and index == 0 else 1))
-            channels = block.expansion * width
+            row.append(block(channels, output, 2 if stage > 1 and index == 0 else 1))
+            channels = output
     return made
 
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from dropact.experiments.models._layers import conv1x1, conv3x3, head, initialise, stages
+from dropact.experiments.models._layers import Block, conv1x1, conv3x3, head, initialise, stages
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
@@ -23,17 +23,15 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 class PreBasicBlock(nn.Module):
     """shortcut(x) + conv(relu(bn(conv(relu(bn(x))))))."""
 
-    expansion = 1
-
-    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.relu1 = nn.ReLU()
-        self.conv1 = conv3x3(in_channels, width, stride)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu2 = nn.ReLU()
-        self.conv2 = conv3x3(width, width)
-        self.shortcut = _shortcut(in_channels, width, stride)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        self.shortcut = _shortcut(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.conv1(self.relu1(self.bn1(x)))
@@ -43,10 +41,9 @@ class PreBasicBlock(nn.Module):
 class PreBottleneck(nn.Module):
     """shortcut(x) + branch(x), the branch three times BatchNorm, ReLU, convolution: 1×1, 3×3 (with the stride), 1×1."""
 
-    expansion = 4
-
-    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
+        width = out_channels // 4
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.relu1 = nn.ReLU()
         self.conv1 = conv1x1(in_channels, width)
@@ -55,8 +52,8 @@ class PreBottleneck(nn.Module):
         self.conv2 = conv3x3(width, width, stride)
         self.bn3 = nn.BatchNorm2d(width)
         self.relu3 = nn.ReLU()
-        self.conv3 = conv1x1(width, self.expansion * width)
-        self.shortcut = _shortcut(in_channels, self.expansion * width, stride)
+        self.conv3 = conv1x1(width, out_channels)
+        self.shortcut = _shortcut(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.conv1(self.relu1(self.bn1(x)))
@@ -65,22 +62,18 @@ class PreBottleneck(nn.Module):
 
 
 def preresnet(
-    *,
-    block: type[PreBasicBlock] | type[PreBottleneck],
-    blocks: int,
-    num_classes: int,
-    in_channels: int,
-    image_size: int,
+    *, block: Block, blocks: int, expansion: int = 1, num_classes: int, in_channels: int, image_size: int
 ) -> nn.Module:
-    """The network with `blocks` blocks in each of its three stages."""
+    """The network: three stages of `blocks` blocks, whose outputs are `expansion` times 16, 32 and 64 wide."""
+    outputs = [width * expansion for width in (16, 32, 64)]
     return initialise(
         nn.Sequential(
             OrderedDict(
                 conv=conv3x3(in_channels, 16),
-                **stages(block, blocks),
-                bn=nn.BatchNorm2d(64 * block.expansion),
+                **stages(block, blocks, 16, outputs),
+                bn=nn.BatchNorm2d(outputs[-1]),
                 relu=nn.ReLU(),
-                **head(64 * block.expansion, num_classes),
+                **head(outputs[-1], num_classes),
             )
         )
     )

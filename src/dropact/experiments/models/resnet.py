@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from dropact.experiments.models._layers import conv1x1, conv3x3, head, initialise, stages
+from dropact.experiments.models._layers import Block, conv1x1, conv3x3, head, initialise, stages
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
@@ -23,17 +23,15 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 class BasicBlock(nn.Module):
     """relu(shortcut(x) + bn(conv(relu(bn(conv(x)))))), each ReLU a module of its own."""
 
-    expansion = 1
-
-    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = conv3x3(in_channels, width, stride)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.bn1 = nn.BatchNorm2d(out_channels)
         self.relu1 = nn.ReLU()
-        self.conv2 = conv3x3(width, width)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu2 = nn.ReLU()
-        self.shortcut = _shortcut(in_channels, width, stride)
+        self.shortcut = _shortcut(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
@@ -41,17 +39,20 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """relu(shortcut(x) + branch(x)), the branch convolutions 1×1, 3×3 (with the stride), 1×1, BatchNorm after each."""
+    """relu(shortcut(x) + branch(x)), the branch convolutions 1×1, 3×3 (with the stride), 1×1, BatchNorm after each.
 
-    expansion = 4
+    Args:
+        ratio: width of the 3×3 convolution to that of the output.
+        groups: of the 3×3 convolution.
+    """
 
-    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, ratio: float = 1 / 4, groups: int = 1) -> None:
         super().__init__()
-        out_channels = self.expansion * width
+        width = int(ratio * out_channels)
         self.conv1 = conv1x1(in_channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu1 = nn.ReLU()
-        self.conv2 = conv3x3(width, width, stride)
+        self.conv2 = conv3x3(width, width, stride, groups)
         self.bn2 = nn.BatchNorm2d(width)
         self.relu2 = nn.ReLU()
         self.conv3 = conv1x1(width, out_channels)
@@ -66,17 +67,18 @@ class Bottleneck(nn.Module):
 
 
 def resnet(
-    *, block: type[BasicBlock] | type[Bottleneck], blocks: int, num_classes: int, in_channels: int, image_size: int
+    *, block: Block, blocks: int, expansion: int = 1, num_classes: int, in_channels: int, image_size: int
 ) -> nn.Module:
-    """The network with `blocks` blocks in each of its three stages."""
+    """The network: three stages of `blocks` blocks, whose outputs are `expansion` times 16, 32 and 64 wide."""
+    outputs = [width * expansion for width in (16, 32, 64)]
     return initialise(
         nn.Sequential(
             OrderedDict(
                 conv=conv3x3(in_channels, 16),
                 bn=nn.BatchNorm2d(16),
                 relu=nn.ReLU(),
-                **stages(block, blocks),
-                **head(64 * block.expansion, num_classes),
+                **stages(block, blocks, 16, outputs),
+                **head(outputs[-1], num_classes),
             )
         )
     )

@@ -9,12 +9,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from dropact.experiments.models._layers import conv3x3, head
+from dropact.experiments.models._layers import conv3x3, head, stages
 from dropact.experiments.models.resnet import BasicBlock
-
-
-def _stage(before: int, channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(BasicBlock(before, channels, stride), BasicBlock(channels, channels, 1))
 
 
 def resnet18(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
@@ -24,10 +20,7 @@ def resnet18(*, num_classes: int, in_channels: int, image_size: int) -> nn.Modul
             conv=conv3x3(in_channels, 64),
             bn=nn.BatchNorm2d(64),
             relu=nn.ReLU(),
-            stage1=_stage(64, 64, 1),
-            stage2=_stage(64, 128, 2),
-            stage3=_stage(128, 256, 2),
-            stage4=_stage(256, 512, 2),
+            **stages(BasicBlock, 2, 64, (64, 128, 256, 512)),
             **head(512, num_classes),
         )
     )

@@ -9,10 +9,11 @@ three blocks in a stage, and is WRN-22-10 in the usual count.
 """
 
 from collections import OrderedDict
+from functools import partial
 
 from torch import Tensor, nn
 
-from dropact.experiments.models._layers import conv1x1, conv3x3, head, initialise
+from dropact.experiments.models._layers import conv1x1, conv3x3, head, initialise, stages
 
 
 class WideBlock(nn.Module):
@@ -41,19 +42,14 @@ def wide_resnet(
 ) -> nn.Module:
     """The network with `blocks` blocks in each of its three stages."""
 
-    def stage(before: int, channels: int, stride: int) -> nn.Sequential:
-        first = WideBlock(before, channels, stride, dropout)
-        return nn.Sequential(first, *(WideBlock(channels, channels, 1, dropout) for _ in range(blocks - 1)))
-
+    outputs = [width * widening for width in (16, 32, 64)]
     network = nn.Sequential(
         OrderedDict(
             conv=conv3x3(in_channels, 16),
-            stage1=stage(16, 16 * widening, 1),
-            stage2=stage(16 * widening, 32 * widening, 2),
-            stage3=stage(32 * widening, 64 * widening, 2),
-            bn=nn.BatchNorm2d(64 * widening),
+            **stages(partial(WideBlock, dropout=dropout), blocks, 16, outputs),
+            bn=nn.BatchNorm2d(outputs[-1]),
             relu=nn.ReLU(),
-            **head(64 * widening, num_classes),
+            **head(outputs[-1], num_classes),
         )
     )
     nn.init.zeros_(network.get_parameter("classifier.bias"))

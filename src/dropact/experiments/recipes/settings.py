@@ -10,8 +10,10 @@ What follows holds for every table:
 * the result is the last epoch's. The authors' code reports the best one, which the report shows beside.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from dropact.experiments.recipes.recipe import Row
 
 Setting = Mapping[str, Any]
 
@@ -65,6 +67,28 @@ RESNEXT: Setting = {**DENSENET, "batch_size": 128, "weight_decay": 5e-4}
 
 # DeVries and Taylor 2017, whose code the paper uses for Table 5 [P]; dropout 0.3 in its WideResNet [C, theirs].
 CUTOUT: Setting = {name: value for name, value in WIDE_RESNET.items() if name != "dropout"} | {"nesterov": True}
+
+# The networks of Tables 1, 2 and 4, trained alike on all data sets.
+TRAINED: Mapping[str, tuple[str, Setting]] = {
+    "resnet-110": ("ResNet-110", RESNET),
+    "resnet-164": ("ResNet-164", RESNET),
+    "preresnet-164": ("PreResNet-164", RESNET),
+    "wrn-28-10": ("WideResNet-28-10", WIDE_RESNET),
+    "densenet-bc-100-12": ("DenseNet-BC-100-12", DENSENET),
+    "densenet-bc-190-40": ("DenseNet-BC-190-40", DENSENET_190),
+    "resnext-29-8x64d": ("ResNeXt-29-8×64d", RESNEXT),
+}
+
+
+def paper_rows(
+    data: Setting, errors: Mapping[str, Mapping[str, float]], notes: Mapping[str, Sequence[str]] | None = None
+) -> tuple[Row, ...]:
+    """A row for each network: trained on the data as above, with the printed errors of its methods, and notes."""
+    return tuple(
+        Row.of(name, TRAINED[name][0], {**data, **TRAINED[name][1]}, printed, (notes or {}).get(name, ()))
+        for name, printed in errors.items()
+    )
+
 
 PRINTED_AS_20_10 = (
     "Printed as WideResNet-20-10. The errors quoted in the same line are those of WideResNet-28-10, and 20 is not of "

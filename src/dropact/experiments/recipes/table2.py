@@ -1,7 +1,7 @@
 """Table 2: test error on CIFAR-10, baseline, RReLU and Drop-Activation."""
 
-from dropact.experiments.recipes.recipe import Recipe, Row
-from dropact.experiments.recipes.settings import DENSENET, DENSENET_190, PAPER, RESNET, RESNEXT, WIDE_RESNET
+from dropact.experiments.recipes.recipe import Recipe
+from dropact.experiments.recipes.settings import PAPER, paper_rows
 
 CIFAR10 = {"dataset": "cifar10", "augmentation": "crop+flip"}
 
@@ -15,43 +15,16 @@ def table2() -> Recipe:
         name="table2",
         title="Table 2: test error (%) on CIFAR-10",
         source=PAPER,
-        rows=(
-            Row.of(
-                "resnet-110",
-                "ResNet-110",
-                {**CIFAR10, **RESNET},
-                {"baseline": 6.43, "rrelu": 7.66, "drop-activation": 6.17},
-            ),
-            Row.of(
-                "preresnet-164",
-                "PreResNet-164",
-                {**CIFAR10, **RESNET},
-                {"baseline": 5.46, "rrelu": 5.33, "drop-activation": 4.87},
-            ),
-            Row.of(
-                "wrn-28-10",
-                "WideResNet-28-10",
-                {**CIFAR10, **WIDE_RESNET},
-                {"baseline": 3.89, "rrelu": 4.31, "drop-activation": 3.74},
-            ),
-            Row.of(
-                "densenet-bc-100-12",
-                "DenseNet-BC-100-12",
-                {**CIFAR10, **DENSENET},
-                {"baseline": 4.51, "drop-activation": 4.40},
-            ),
-            Row.of(
-                "densenet-bc-190-40",
-                "DenseNet-BC-190-40",
-                {**CIFAR10, **DENSENET_190},
-                {"baseline": 3.75, "drop-activation": 3.45},
-            ),
-            Row.of(
-                "resnext-29-8x64d",
-                "ResNeXt-29-8×64d",
-                {**CIFAR10, **RESNEXT},
-                {"baseline": 3.65, "drop-activation": 4.16},
-            ),
+        rows=paper_rows(
+            CIFAR10,
+            {
+                "resnet-110": {"baseline": 6.43, "rrelu": 7.66, "drop-activation": 6.17},
+                "preresnet-164": {"baseline": 5.46, "rrelu": 5.33, "drop-activation": 4.87},
+                "wrn-28-10": {"baseline": 3.89, "rrelu": 4.31, "drop-activation": 3.74},
+                "densenet-bc-100-12": {"baseline": 4.51, "drop-activation": 4.40},
+                "densenet-bc-190-40": {"baseline": 3.75, "drop-activation": 3.45},
+                "resnext-29-8x64d": {"baseline": 3.65, "drop-activation": 4.16},
+            },
         ),
         notes=(
             "The paper quotes its baselines from the original papers, but for DenseNet-BC-190-40: other code and other "

@@ -1,7 +1,7 @@
 """Table 4: test error on EMNIST Balanced, baseline and Drop-Activation."""
 
-from dropact.experiments.recipes.recipe import Recipe, Row
-from dropact.experiments.recipes.settings import DENSENET, PAPER, RESNET, RESNEXT, WIDE_RESNET
+from dropact.experiments.recipes.recipe import Recipe
+from dropact.experiments.recipes.settings import PAPER, paper_rows
 
 EMNIST = {"dataset": "emnist-balanced", "augmentation": "none"}
 
@@ -16,28 +16,16 @@ def table4() -> Recipe:
         name="table4",
         title="Table 4: test error (%) on EMNIST Balanced",
         source=PAPER,
-        rows=(
-            Row.of("resnet-164", "ResNet-164", {**EMNIST, **RESNET}, {"baseline": 8.85, "drop-activation": 8.82}),
-            Row.of("preresnet-164", "PreResNet-164", {**EMNIST, **RESNET}, {"baseline": 8.88, "drop-activation": 8.72}),
-            Row.of(
-                "wrn-28-10",
-                "WideResNet-28-10",
-                {**EMNIST, **WIDE_RESNET},
-                {"baseline": 8.97, "drop-activation": 8.72},
-                notes=("The table prints WideResNet-28-10, the text WideResNet-20-10: 28-10 is trained here.",),
-            ),
-            Row.of(
-                "densenet-bc-100-12",
-                "DenseNet-BC-100-12",
-                {**EMNIST, **DENSENET},
-                {"baseline": 8.81, "drop-activation": 8.90},
-            ),
-            Row.of(
-                "resnext-29-8x64d",
-                "ResNeXt-29-8×64d",
-                {**EMNIST, **RESNEXT},
-                {"baseline": 9.07, "drop-activation": 8.91},
-            ),
+        rows=paper_rows(
+            EMNIST,
+            {
+                "resnet-164": {"baseline": 8.85, "drop-activation": 8.82},
+                "preresnet-164": {"baseline": 8.88, "drop-activation": 8.72},
+                "wrn-28-10": {"baseline": 8.97, "drop-activation": 8.72},
+                "densenet-bc-100-12": {"baseline": 8.81, "drop-activation": 8.90},
+                "resnext-29-8x64d": {"baseline": 9.07, "drop-activation": 8.91},
+            },
+            {"wrn-28-10": ("The table prints WideResNet-28-10, the text WideResNet-20-10: 28-10 is trained here.",)},
         ),
         notes=("All of the paper's numbers are its authors' own, the baselines too.",),
     )
