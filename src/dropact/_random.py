@@ -38,13 +38,14 @@ _VECTOR = 16  # elements that a processor's vector register holds, at most
 _library = torch.library.Library("dropact", "FRAGMENT")
 # Opaque to the compiler on purpose: torch.randint would be lowered to the compiler's own generator. The device comes as
 # an argument rather than with the activations, which would keep the compiler from fusing the mask with what makes them.
-_library.define("draw_seed(*, Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+_ANY_LAYOUT = torch.Tag.flexible_layout  # compiled checkpoints otherwise look for the strides of a tensor of theirs
+_library.define("draw_seed(*, Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded, _ANY_LAYOUT))
 # Opaque as well, for compiled code: whatever is the same for all elements, or for every row of them, the compiler would
 # write into the innermost loop. The two keys of the first page (each ``x ^ (x >> n)`` inlined into the next doubles the
 # expression: half a minute for one activation), then the positions 0, 1, 2, ... within a row.
-_library.define("keys(Tensor seed, SymInt row) -> Tensor")
+_library.define("keys(Tensor seed, SymInt row) -> Tensor", tags=_ANY_LAYOUT)
 # The last word below the threshold, and the bits of the float32 -inf where there is one, of 0 where there is none.
-_library.define("limit(Tensor drop_prob) -> Tensor")
+_library.define("limit(Tensor drop_prob) -> Tensor", tags=_ANY_LAYOUT)
 
 
 def _draw(*, device: torch.device) -> Tensor:
@@ -131,7 +132,7 @@ def random_bits(seed: Tensor, index: Tensor) -> Tensor:
 
     Args:
         seed: 0-d int64 tensor, any value.
-        index: int32 or int64 tensor of any shape, values in [0, 2**63).
+        index: int64 tensor of any shape, values in [0, 2**63); or an int32 one, of the low words of values below 2**32.
 
     Returns:
         int32 tensor of the shape of ``index``, a pure function of seed and index.
@@ -140,7 +141,8 @@ def random_bits(seed: Tensor, index: Tensor) -> Tensor:
     >>> torch.equal(random_bits(seed, index), random_bits(seed, index))
     True
     """
-    key1, key2 = (key.to(torch.int32) for key in _keys(seed, (index >> 32) & _WORD))
+    page = 0 if index.dtype == torch.int32 else (index >> 32) & _WORD
+    key1, key2 = (key.to(torch.int32) for key in _keys(seed, page))
     return _hash(index.to(torch.int32), key1, key2)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor import Shard, distribute_module, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -112,7 +113,41 @@ def tensor_parallel(mode, shared, seed, rank):
     return outputs
 
 
+def sequence_parallel(mode, compute, dimension, rank):
+    """Outputs and gradients of a step in training of a DTensor through a branch of replicated parameters."""
+    shared = None if compute == "masked" else 3
+    torch.manual_seed(0)
+    plain, split = (dropact.StochasticDepth(Branch(), 0.5, mode, "train", compute, shared=shared) for _ in range(2))
+    mesh = init_device_mesh("cpu", (2,))
+    split.load_state_dict(plain.state_dict())
+    distribute_module(split.branch, mesh)
+    found = []
+    for seed in range(4):
+        x = torch.randn(6, 4, 4, generator=torch.Generator().manual_seed(seed))
+        for model in (plain, split):
+            torch.manual_seed(seed)
+            read = x if model is plain else distribute_tensor(x, mesh, [Shard(dimension)])
+            y = model(read.requires_grad_())
+            y.square().sum().backward()
+            whole = y if model is plain else y.full_tensor()
+            gradient = read.grad if model is plain else read.grad.full_tensor()
+            found.append([whole.tolist(), gradient.tolist()])
+    return found[::2], found[1::2]
+
+
 OTHERS = {
+    **{
+        f"sequence {mode} {compute} {d}": partial(sequence_parallel, mode, compute, d)
+        for mode, compute, d in [
+            ("batch", "skip", 1),
+            ("batch", "skip", 0),
+            ("row", "skip", 1),
+            ("subset", "skip", 1),
+            ("row", "masked", 1),
+            ("row", "masked", 0),
+            ("row", "skip", 0),
+        ]
+    },
     "norm batch": partial(normalised, "batch"),
     "norm row": partial(normalised, "row"),
     "tensor shared batch": partial(tensor_parallel, "batch", 3, None),
@@ -165,6 +200,16 @@ def test_tensor_parallel_branches_compute_what_one_rank_does(name, found):
     for plain, split in found[name]:
         assert plain == found[name][0][0]
         torch.testing.assert_close(torch.tensor(split), torch.tensor(plain), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name.startswith("seq") and name != "sequence row skip 0"])
+def test_sequence_parallel_branches_compute_what_one_rank_does(name, found):
+    for plain, split in found[name]:
+        torch.testing.assert_close(torch.tensor(split), torch.tensor(plain), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_that_no_rank_has_as_a_whole_are_refused(found):
+    assert all("a DTensor that is sharded in dimension 0" in answer for answer in found["sequence row skip 0"])
 
 
 @pytest.mark.parametrize("mode", ["batch", "row"])

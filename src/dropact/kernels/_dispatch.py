@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 from dropact import _random
+from dropact._random import is_chosen
+from dropact._sharding import bits_of_part, is_sharded, of_parts, part_of, whole_values
 from dropact.kernels import cpu
 
 # Anything a backend lacks is served by kernels/reference.py.
@@ -137,7 +140,8 @@ def on_device(value: float | Tensor, like: Tensor) -> Tensor:
 
 class Operator:
     """An operator of torch: its schema, its torch definition, its kernel, its autograd function and its shapes; and
-    what compilers trace where that is not the definition.
+    what compilers trace where that is not the definition; and what a part of a sharded tensor becomes, given a function
+    from a seed to its bits, where that is not one of what everything becomes at a probability of 0 and of 1.
 
     Called, it is differentiable; ``compute`` is for the inside of autograd functions. A compiler or exporter is given
     the autograd function around the torch definition, to trace and fuse.
@@ -151,6 +155,7 @@ class Operator:
         differentiable: type[Function],
         fake: Callable[..., Any],
         traced: Callable[..., Any] | None = None,
+        of_part: Callable[..., Any] | None = None,
     ) -> None:
         name = schema.partition("(")[0]
         library.define(schema)
@@ -160,8 +165,11 @@ class Operator:
         self._op = getattr(torch.ops.dropact, name).default
         self._reference, self._kernel, self._traced = reference, kernel, traced or reference
         self._function = differentiable
+        self._of_part: Callable[..., Any] = of_part or self._either
 
     def __call__(self, *args: Any) -> Any:
+        if is_sharded(args[0]):
+            return self._of_parts(*args)
         if torch.compiler.is_compiling():
             return self._function.apply(*args)
         if not plain(args[0]):
@@ -171,6 +179,16 @@ class Operator:
     def _compute(self, *args: Any) -> Any:
         served = backend_for(args[0])
         return self._reference(*args) if served is None else self._kernel(served, *args)
+
+    def _of_parts(self, x: Any, *args: Any) -> Any:
+        placements = whole_values(x)
+        rest = [part_of(arg, placements) if isinstance(arg, Tensor) else arg for arg in args]
+        return of_parts(x, lambda part: self._of_part(part, *rest, partial(bits_of_part, x=x)))
+
+    def _either(self, x: Tensor, seed: Tensor, prob: Tensor, bits: Callable[[Tensor], Tensor]) -> Tensor:
+        """What there is at a probability of 1 where a bit of the whole says so, else what there is at 0."""
+        never, always = (self(x, seed, torch.full_like(prob, value)) for value in (0, 1))
+        return torch.where(is_chosen(bits(seed), prob), always, never)
 
     def compute(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():

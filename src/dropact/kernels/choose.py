@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from dropact._random import is_chosen
 from dropact.kernels import reference
 from dropact.kernels._dispatch import Operator, laid_out, on_device, transformed
 
@@ -69,6 +70,7 @@ forward_op = Operator(
     _forward,
     _Forward,
     lambda a, b, seed, prob: torch.empty_like(a),
+    of_part=lambda a, b, seed, prob, bits: torch.where(is_chosen(bits(seed), prob), a, b),
 )
 backward_op = Operator(
     "choose_backward(Tensor grad, Tensor seed, Tensor prob) -> (Tensor, Tensor)",

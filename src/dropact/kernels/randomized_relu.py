@@ -5,6 +5,7 @@ Backward keeps the output and the seed: the slopes are drawn again where the out
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -32,6 +33,10 @@ def _forward(served: ModuleType, x: Tensor, seed: Tensor, lower: float, upper: f
     out = torch.empty_like(x)
     served.randomized_relu(laid_out(x, out.stride()), seed, lower, upper, out)
     return out
+
+
+def _of_part(x: Tensor, seed: Tensor, lower: float, upper: float, bits: Callable[[Tensor], Tensor]) -> Tensor:
+    return reference.sloped_relu(x, reference.slopes(bits(seed), lower, upper, x.dtype))
 
 
 def _backward(served: ModuleType, grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
@@ -83,6 +88,7 @@ forward_op = Operator(
     _forward,
     _Forward,
     lambda x, seed, lower, upper: torch.empty_like(x),
+    of_part=_of_part,
 )
 backward_op = Operator(
     "randomized_relu_backward(Tensor grad, Tensor y, Tensor seed, float lower, float upper) -> Tensor",

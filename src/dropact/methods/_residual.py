@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from dropact._arguments import check_choice, check_number, check_probability
 from dropact._random import as_seed, check_seed, chosen_on_host, is_chosen, random_words
+from dropact._sharding import is_sharded, of_parts, part_of, replicated, whole_values
 from dropact.kernels import forward_mode
 from dropact.methods._owners import parameters_of, waits_for_ranks
 from dropact.methods._rows import AllAndSome, Alone, SomeAdded, add_rows, select_rows
@@ -167,7 +168,7 @@ def add_mean(shortcut: Tensor, y: Tensor, drop_prob: float | Tensor, how: How) -
 
 
 def add_masked(shortcut: Tensor, y: Tensor, mask: Tensor, drop_prob: float | Tensor, how: How) -> Tensor:
-    keep = (~mask).to(y.dtype)  # without the factor, which that dtype would round
+    keep = replicated((~mask).to(y.dtype), shortcut)  # without the factor, which that dtype would round
     y = times(y, how.training_factor(drop_prob, _row_count(shortcut, how)))
     return shortcut + y * (keep.view(-1, *[1] * (y.dim() - 1)) if how.by_row else keep)
 
@@ -225,7 +226,9 @@ def _add_some(
     """The branch of some rows, added to them."""
     whole, rows, count = shortcut, shortcut.shape[0], len(index)
     # Tangents go through plain operations: a compiler does not take functions that have a rule for them.
-    recorded = torch.is_grad_enabled() and (torch.compiler.is_compiling() or not forward_mode())
+    # So do DTensors, whose parts have a number of rows that the ranks agree about.
+    sharded = is_sharded(shortcut)
+    recorded = torch.is_grad_enabled() and not sharded and (torch.compiler.is_compiling() or not forward_mode())
     some: Tensor | None = None
     # Mostly the branch and the shortcut are of one tensor, whose gradients can then be added in one pass.
     if recorded and shortcut.requires_grad and any(value is shortcut for value in args):
@@ -247,4 +250,7 @@ def _add_some(
     dtype, shape = torch.promote_types(shortcut.dtype, y.dtype), torch.broadcast_shapes(shortcut.shape[1:], y.shape[1:])
     shortcut = shortcut.to(dtype).expand(rows, *shape)
     y = times(y, factor).to(dtype).expand(count, *shape)
+    if sharded:
+        part = part_of(y, whole_values(shortcut))
+        return of_parts(shortcut, lambda x: SomeAdded.apply(x, index, part))
     return (SomeAdded.apply if recorded else add_rows)(shortcut, index, y)

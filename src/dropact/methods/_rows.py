@@ -6,9 +6,17 @@ import torch
 from torch import Tensor
 
 from dropact._layout import inverse, storage_order
+from dropact._sharding import is_sharded, of_parts
 
 
 def select_rows(x: Tensor, index: Tensor) -> Tensor:
+    if is_sharded(x):
+        if any(placement.is_shard(0) for placement in x.placements):  # type: ignore[attr-defined]
+            raise TypeError(
+                "modes 'row' and 'subset' need whole rows on each rank, got a DTensor that is sharded in dimension 0: "
+                "mode 'batch' or compute='masked' need none"
+            )
+        return of_parts(x, lambda part: select_rows(part, index), len(index))
     if (order := _row_order(x)) is None:
         return x.index_select(0, index)
     return x.permute(order).index_select(0, index).permute(inverse(order))

@@ -25,6 +25,7 @@ from dropact import kernels
 from dropact._arguments import check_broadcast, check_choice, check_input, check_mask, check_probability
 from dropact._elementwise import Activation, apply, mix, resolve, show
 from dropact._random import as_seed, is_chosen, random_bits_like
+from dropact._sharding import replicated
 from dropact.methods._activation import is_relu, keep_plain_keys, mixed, stock, underlying
 from dropact.methods._rate import LayerWithRate
 from dropact.methods._tracing import special
@@ -111,7 +112,8 @@ def _coarse_mask(x: Tensor, seed: Tensor, drop_prob: float | Tensor, granularity
     shared_from = {"channel": 2, "sample": 1, "layer": 0}[granularity]
     shape = [size if d < shared_from else 1 for d, size in enumerate(x.shape)]
     units = shape[0] * (shape[1] if x.dim() > 1 else 1) if shape else 1
-    return is_chosen(random_bits_like(seed, x.new_empty(units)), drop_prob).view(shape)
+    mask = is_chosen(random_bits_like(seed, torch.empty(units, device=x.device)), drop_prob).view(shape)
+    return replicated(mask, x)
 
 
 class DropActivation(LayerWithRate):
