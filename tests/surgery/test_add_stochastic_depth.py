@@ -217,7 +217,7 @@ class Bare(Block):
         (InALoop, "it stands in a loop"),
         (NoShortcut, "nothing goes around it: self.flag is False"),
         (TwoBranches, "neither side is a shortcut: both pass through weights, 1 each"),
-        (CallersBranch, "its branch begins outside this module"),
+        (CallersBranch, "put dropact.StochasticDepth there by hand"),
         (OnArgument, "whether it runs depends on more is not None: give inputs"),
         (Bare, "no residual branch was found"),
     ],

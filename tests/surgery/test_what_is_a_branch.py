@@ -264,6 +264,119 @@ def test_a_run_tells_sums_of_other_things_from_branches():
     ]
 
 
+class ConvPosEnc(Base):
+    def forward(self, x):
+        return x + self.one(x)
+
+
+class AddsPositions(Base):
+    def __init__(self):
+        super().__init__()
+        self.encode, self.pos_conv_embed, self.positionwise = ConvPosEnc(), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        position_embeddings = self.pos_conv_embed(x)
+        x = self.encode(x + position_embeddings)
+        return x + self.positionwise(x)
+
+
+def test_positions_that_are_computed_are_no_branch():
+    receipt = dropact.add_stochastic_depth_(nn.Sequential(AddsPositions()), 0.5)
+    assert [change.call for change in receipt] == ["x + self.positionwise(x)"]
+    assert [(skip.reason, skip.missed) for skip in receipt.skipped] == [
+        ("it adds positions, position_embeddings", False),
+        ("it adds positions, ConvPosEnc", False),
+    ]
+
+
+class Unit(Base):
+    """Parallel layers that become one for inference, as in RepVGG."""
+
+    def forward(self, x):
+        return F.relu(self.norm(x) + self.one(x) + self.two(x))
+
+    def reparameterize(self):
+        raise NotImplementedError
+
+
+class Block(Base):
+    """A block with such a method of its own, as in LeViT, is one all the same: there is an activation in its branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.unit = Unit()
+
+    def forward(self, x):
+        return x + self.deep(self.unit(x))
+
+    def fuse(self):
+        raise NotImplementedError
+
+
+def test_parallel_layers_of_a_unit_that_is_merged_are_no_branches():
+    receipt = dropact.add_stochastic_depth_(nn.Sequential(Block(), Unit()), 0.5)
+    assert [change.name for change in receipt] == ["0.residual"]
+    assert {skip.reason for skip in receipt.skipped} == {"a Unit is merged into one layer, with all of its branches"}
+
+
+class TwoInOne(Base):
+    def forward(self, x):
+        x = x + self.one(x)
+        return x + self.two(x)
+
+
+class OneForTwo(Base):
+    """One DropPath for both branches, as in SegFormer."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = DropPath(0.1)
+
+    def forward(self, x):
+        x = x + self.drop(self.one(x))
+        return x + self.drop(self.two(x))
+
+
+def test_a_list_of_rates_fits_branches_or_blocks():
+    model = nn.Sequential(TwoInOne(), OneForTwo(), OneForTwo())  # as where the first rate is 0 and needs no layer
+    for survival in ([0.9, 0.5, 0.2], lambda number: [0.9, 0.5, 0.2][:number]):
+        receipt = dropact.add_stochastic_depth_(model, survival)
+        rates = [(change.name, change.after.drop_prob) for change in receipt]
+        assert [name for name, _ in rates] == ["0.residual", "0.residual_2", "1.drop", "2.drop"]
+        assert [rate for _, rate in rates] == pytest.approx([0.1, 0.1, 0.5, 0.8])
+        receipt.undo()
+    receipt = dropact.add_stochastic_depth_(model, [0.9, 0.8, 0.5, 0.2])
+    assert [change.after.drop_prob for change in receipt] == pytest.approx([0.1, 0.2, 0.5, 0.8])
+    with pytest.raises(ValueError, match=r"each of the 4 residual branches .* or of the 3 blocks .*, got 2"):
+        dropact.add_stochastic_depth_(model, [0.5, 0.5])
+
+
+class PostNorm(Base):
+    def forward(self, hidden_states, input_tensor):
+        return self.norm(self.one(hidden_states) + input_tensor)
+
+
+class Caller(Base):
+    def __init__(self):
+        super().__init__()
+        self.post = PostNorm()
+
+    def forward(self, x):
+        return self.post(self.one(x), x)
+
+
+def test_a_post_norm_block_is_named_with_what_can_be_done():
+    model = nn.Sequential(*(Caller() for _ in range(9)))
+    with pytest.raises(
+        ValueError, match=r"; 0.post.residual and 8 more: its branch begins outside this module"
+    ) as error:
+        dropact.add_stochastic_depth_(model, 0.5)
+    assert "as in post-norm blocks: put dropact.StochasticDepth there by hand" in str(error.value)
+    assert len(str(error.value)) < 500
+    with pytest.warns(UserWarning, match="1 residual branch cannot be dropped.*0.post.residual"):
+        dropact.add_stochastic_depth_(nn.Sequential(Caller(), Plain()), 0.5)
+
+
 def test_what_is_dropped_already_is_not_called_missed(recwarn):
     receipt = dropact.add_stochastic_depth_(nn.Sequential(ReturnsMore()), 0.7)
     assert [change.name for change in receipt] == ["0.drop"]

@@ -74,8 +74,10 @@ def add_stochastic_depth_(
 
     Args:
         model: a plain module.
-        survival: probability that a branch is kept: one for all, one for each branch in the model's order, or a
-            function from their number to such a list (``functools.partial(linear_survival, last=0.5)``).
+        survival: probability that a branch is kept: one for all, one for each branch in the model's order or for each
+            block that holds some, or a function from their number to such a list
+            (``functools.partial(linear_survival, last=0.5)``): of the branches; of the blocks where a layer of somebody
+            else's drops several branches of its block by one rate, as in Swin and SegFormer.
         mode, scaling, compute: see :func:`dropact.functional.stochastic_depth`. In modes "row" and "subset" all that a
             branch reads and that has as many rows as the shortcut is cut to the surviving ones.
         residual_scale: number that every branch is multiplied by; "stable" for 1 / sqrt(number of branches).
@@ -117,7 +119,7 @@ def add_stochastic_depth_(
         found.sites.sort(key=lambda site: list(seen).index(site.name))
     if not found.sites:
         raise ValueError(_nothing(model, found))
-    rates = _rates(survival, found.sites)
+    rates = _rates(survival, found)
     depth = len(found.sites)
     scale = 1 / math.sqrt(depth) if residual_scale == "stable" else float(residual_scale)
     if scale != 1 and (foreign := next((s for s in found.sites if s.rate), None)) is not None:
@@ -155,18 +157,23 @@ def _check_rates(survival: float | Sequence[float]) -> list[float]:
     return [check_number(value, "survival", low=0.0, high=1.0) for value in values]
 
 
-def _rates(survival: Survival, sites: list[BranchSite]) -> list[float]:
-    given = survival(len(sites)) if callable(survival) else survival
+def _rates(survival: Survival, found: Branches) -> list[float]:
+    sites = found.sites
+    blocks = list(dict.fromkeys(site.owner for site in sites))
+    given = survival(len(blocks if found.shared else sites)) if callable(survival) else survival
     rates = _check_rates(given)
     if isinstance(given, int | float):
         return rates * len(sites)
-    if len(rates) != len(sites):
-        names = ", ".join(site.name for site in sites[:4])
-        raise ValueError(
-            f"survival must have one rate for each of the {len(sites)} residual branches ({names}, ...), got "
-            f"{len(rates)}"
-        )
-    return rates
+    if len(rates) == len(sites):
+        return rates
+    if len(rates) == len(blocks):
+        of = dict(zip(blocks, rates, strict=True))
+        return [of[site.owner] for site in sites]
+    names = ", ".join(site.name for site in sites[:4])
+    raise ValueError(
+        f"survival must have one rate for each of the {len(sites)} residual branches ({names}, ...) or of the "
+        f"{len(blocks)} blocks that they stand in, got {len(rates)}"
+    )
 
 
 def _receipt(model: nn.Module, found: Branches, rates: Sequence[float], replace: bool, make: MakeSum) -> Receipt:
@@ -282,7 +289,12 @@ def _output(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def _nothing(model: nn.Module, found: Branches) -> str:
-    left = "".join(f"; {skip.name}: {skip.reason}" for skip in dict.fromkeys(found.skipped))
+    names: dict[str, list[str]] = {}
+    for skip in found.skipped:
+        names.setdefault(skip.reason, []).append(skip.name)
+    left = "".join(
+        f"; {of[0]}{f' and {len(of) - 1} more' if len(of) > 1 else ''}: {reason}" for reason, of in names.items()
+    )
     return (
         "no residual branch was found. Looked for sums of two values that come from the same one, in the source of "
         f"each module's forward, and for modules that drop a branch already, in a {type(model).__name__}{left}"

@@ -39,6 +39,7 @@ class BranchSite:
 class Branches:
     rates: dict[int, Rate]  # of the modules that drop a branch already, by id
     sites: list[BranchSite] = field(default_factory=list)
+    shared: bool = False  # whether one of them drops several branches, by one rate
     skipped: list[Skip] = field(default_factory=list)
     classes: list[tuple[str, nn.Module, type[nn.Module]]] = field(default_factory=list)  # name, module, what it becomes
 
@@ -83,6 +84,7 @@ def find_branches(
     def wanted(residual: Residual) -> bool:
         drop_path = residual.drop_path
         if drop_path is not None and (not replace or drop_paths[id(drop_path)].survival is None):
+            found.shared |= id(drop_path) in taken
             add_module(drop_path)
             return False
         missed, reason = False, unreached(residual.name)

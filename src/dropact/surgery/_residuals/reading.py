@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 import textwrap
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import nn
 
 from dropact.surgery._edit import Edit, span
 from dropact.surgery._methods import methods
+from dropact.surgery._recognise import kind_of
 from dropact.surgery._residuals.additions import additions, adds, operands, replace
 from dropact.surgery._residuals.flow import Truth, binds, cut, exposed, may_bind, names_read
 from dropact.surgery._residuals.overwriting import Overwriting, changes, in_line
@@ -22,6 +24,19 @@ from dropact.surgery._scan import why_not_editable
 from dropact.surgery._source import Source, UnreadableError, end_of, read, start_of
 
 PROJECTION = 1  # weights that a shortcut may pass: what has more is no shortcut
+_AROUND, _NO_VALUES = re.compile(r"input_tensor|residual|shortcut|identity"), re.compile(r"mask|bias|pos")
+_POSITIONS = re.compile(r"\w*pos(ition(al|s)?)?_?(emb|enc|conv)\w*|\b(self\.)?positions?\b", re.IGNORECASE)
+# Methods that put one layer in place of a unit's parallel ones.
+_MERGES = ("reparameterize", "switch_to_deploy", "fuse")
+
+
+def merges_into_one(owner: nn.Module) -> bool:
+    return any(callable(getattr(type(owner), name, None)) for name in _MERGES)
+
+
+def _bends(called: object) -> bool:
+    """Whether a module has an activation in it, so that it is no linear part of a sum."""
+    return isinstance(called, nn.Module) and any(kind_of(part) is not None for part in called.modules())
 
 
 @dataclass(eq=False)
@@ -202,13 +217,23 @@ class _Rewriter:
                 continue
             residual = self._residual(node, text, condition)
             if not one.shares_with(other):
-                if min(heavy, light) == 0 and isinstance(right if heavy else left, ast.Name):
-                    residual.problem, residual.doubtful = "its branch begins outside this module", True
+                around = right if heavy else left
+                if min(heavy, light) == 0 and isinstance(around, ast.Name) and not _NO_VALUES.search(around.id):
+                    residual.problem = (
+                        f"its branch begins outside this module, where {around.id} comes from, as in post-norm blocks: "
+                        "put dropact.StochasticDepth there by hand"
+                    )
+                    residual.doubtful = _AROUND.search(around.id) is None
                     self.found.append(residual)
                 continue
             self.found.append(residual)
             branch, shortcut = (left, right) if heavy > light else (right, left)
-            if heavy == light or min(heavy, light) > PROJECTION:
+            modules = [self._resolver.value(call.func) for call, _ in alone[heavy < light]]
+            if positions := _POSITIONS.search(f"{ast.unparse(branch)} {type(self._owner).__name__}"):
+                residual.problem = f"it adds positions, {positions[0]}"
+            elif merges_into_one(self._owner) and not any(map(_bends, modules)):
+                residual.problem = f"a {type(self._owner).__name__} is merged into one layer, with all of its branches"
+            elif heavy == light or min(heavy, light) > PROJECTION:
                 numbers = f"{heavy} each" if heavy == light else f"{heavy} and {light}"
                 residual.problem = f"neither side is a shortcut: both pass through weights, {numbers}"
             elif worths.is_mixture(shortcut, worths.value(branch)):
