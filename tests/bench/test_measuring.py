@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dropact import DropActivation, RandomizedReLU
-from dropact.bench import Effort, Suite, environment, measure, show_head, show_table
+from dropact.bench import Effort, Suite, environment, measure, show_head, show_measurement
 from dropact.bench.calls import converted_network, step_call
 from dropact.bench.candidates import CANDIDATES, MaskArithmetic, mask_arithmetic
 from dropact.bench.machine import Watch, noise
@@ -87,7 +87,7 @@ def test_a_candidate_that_cannot_run_is_left_out_with_its_reason(monkeypatch):
     table = measure(plan.cases()[0], plan)
     assert [row.name for row in table.rows] == ["relu", "leaky_relu"]
     assert table.left_out == {"rrelu": "NotImplementedError: no kernel for this"}
-    assert "rrelu: NotImplementedError: no kernel for this" in shown(show_table, table)
+    assert "rrelu: NotImplementedError: no kernel for this" in shown(show_measurement, table)
 
 
 def test_without_a_baseline_there_is_no_table_but_a_reason(monkeypatch):
@@ -98,7 +98,7 @@ def test_without_a_baseline_there_is_no_table_but_a_reason(monkeypatch):
     plan = Suite(shapes=((2, 3),), dtypes=("float32",), only=("relu",), effort=QUICK)
     table = measure(plan.cases()[0], plan)
     assert (table.rows, table.rounds) == ((), 0)
-    assert "[compiler] not found" in shown(show_table, table)
+    assert "[compiler] not found" in shown(show_measurement, table)
 
 
 def test_the_fallback_is_said_loudly(monkeypatch):
@@ -110,7 +110,7 @@ def test_the_fallback_is_said_loudly(monkeypatch):
         warnings.simplefilter("ignore")
         table = measure(plan.cases()[0], plan)
     assert table.backend == "torch (no compiler here)"
-    assert "THE TORCH DEFINITION SERVES" in shown(show_table, table)
+    assert "THE TORCH DEFINITION SERVES" in shown(show_measurement, table)
     assert "THE TORCH DEFINITION SERVES" in shown(show_head, environment("cpu", "dropact bench"))
 
 
@@ -145,7 +145,7 @@ def test_a_step_on_a_gpu_says_its_most_memory(monkeypatch, network):
     (case,) = plan.cases()
     table = measure(case, plan)
     assert [row.name for row in table.rows] == ["relu", "drop_activation"]
-    assert "MiB" in shown(show_table, table)
+    assert "MiB" in shown(show_measurement, table)
 
 
 def test_the_watch_counts_the_work_of_others():

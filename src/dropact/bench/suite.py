@@ -18,7 +18,7 @@ from dropact.bench.calls import (
 from dropact.bench.candidates import BASELINE, CANDIDATES, chosen
 from dropact.bench.machine import serving
 from dropact.bench.race import Race, race
-from dropact.bench.record import Table, Timing
+from dropact.bench.record import CandidateTimes, Case, Measurement
 from dropact.bench.timing import Call, Effort, HostClock, calls_per_turn, clock_for, ignore
 
 LARGE, SMALL = (128, 64, 32, 32), (128, 64, 8, 8)
@@ -29,18 +29,6 @@ STEPS = {  # of a device: a network, how tables call it, and the side of its ima
     "cuda": (("resnet-18", "ResNet-18", 32), ("timm:vit_small_patch16_224", "ViT-small", 224)),
 }
 STEP_CALLS_AHEAD = 10  # a host that has steps to ask for runs ahead of its GPU, as in training
-
-
-@dataclass(frozen=True)
-class Case:
-    """One table to be."""
-
-    what: str
-    mode: str  # eager | compiled
-    dtype: str
-    shape: tuple[int, ...]
-    layout: str  # contiguous | channels_last
-    network: str | None = None  # whose step it is
 
 
 @dataclass(frozen=True)
@@ -93,12 +81,12 @@ class Suite:
         return operations * self.operations + steps * self.step
 
 
-def measure(case: Case, suite: Suite) -> Table:
+def measure(case: Case, suite: Suite) -> Measurement:
     """Measures one case: checks who can run, warms up, takes turns.
 
     >>> suite = Suite(shapes=((2, 3),), only=("drop_activation",), effort=Effort(rounds=2))
-    >>> table = measure(suite.cases()[0], suite)
-    >>> [row.name for row in table.rows], table.rounds
+    >>> measured = measure(suite.cases()[0], suite)
+    >>> [row.name for row in measured.rows], measured.rounds
     (['relu', 'drop_activation'], 2)
     """
     torch.compiler.reset()  # each table compiles afresh, for its own shapes
@@ -128,12 +116,11 @@ def measure(case: Case, suite: Suite) -> Table:
         else:
             memory[name] = {"peak_bytes": peak_bytes(call, before) if suite.accelerator else None}
     backend = "inductor, from the torch definition" if compiled else serving(suite.device, dtype)
-    about = (case.what, case.mode, case.dtype, case.shape, case.layout, backend)
     if BASELINE not in calls_of:
-        return Table(*about, rounds=0, calls=0, rows=(), noise=(), left_out=left_out)
+        return Measurement(case, backend, rounds=0, calls=0, rows=(), noise=(), left_out=left_out)
     run, calls = _race(calls_of, case, suite)
-    rows = [Timing(name, CANDIDATES[name].label, found, **memory[name]) for name, found in run.figures.items()]
-    return Table(*about, run.rounds, calls, rows, run.noise, left_out)
+    rows = [CandidateTimes(name, CANDIDATES[name].label, found, **memory[name]) for name, found in run.figures.items()]
+    return Measurement(case, backend, run.rounds, calls, rows, run.noise, left_out)
 
 
 def _race(calls_of: dict[str, Call], case: Case, suite: Suite) -> tuple[Race, int]:

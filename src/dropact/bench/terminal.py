@@ -1,10 +1,11 @@
 """The benchmark on a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dropact.bench.machine import falls_back
-from dropact.bench.record import Table
+from dropact.bench.record import CandidateTimes, Measurement
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,39 +33,30 @@ def show_head(environment: Mapping[str, Any], console: "Console") -> None:
         console.print(f"[bold yellow]NOISY:[/] {'; '.join(environment['noise'])}", highlight=False, soft_wrap=True)
 
 
-def show_table(table: Table, console: "Console") -> None:
+def show_measurement(measured: Measurement, console: "Console") -> None:
     """One case, a candidate a row."""
     from rich.markup import escape
-    from rich.table import Table as Grid
+    from rich.table import Table
 
-    title = f"{table.title} ({table.rounds} rounds"
-    title += f", {table.calls} calls a turn)" if table.calls > 1 else ")"
-    if falls_back(table.backend):
-        title += f"\nTHE TORCH DEFINITION SERVES, no kernel: {table.backend}"
-    if table.noise:
-        title += f"\nNOISY: {'; '.join(table.noise)}"
-    grid = Grid(title=escape(title), title_justify="left")
-    parts = list(table.rows[0].figures) if table.rows else []
-    grid.add_column("")
-    for part in parts:
-        grid.add_column(f"{part}\n× F.relu", justify="right", no_wrap=True)
-        grid.add_column("\nµs", justify="right", no_wrap=True)
-    with_kept = any(row.kept for row in table.rows)
-    if with_kept:
-        grid.add_column("kept\nin+out+more", justify="right")
-    with_peak = any(row.peak_bytes is not None for row in table.rows)
-    if with_peak:
-        grid.add_column("most memory\nMiB", justify="right")
-    for row in table.rows:
-        cells = [row.label]
-        for part in parts:
-            cells += [row.figures[part].shown, f"{row.figures[part].microseconds:,.0f}"]
-        if with_kept:
-            kept = (row.kept.input, row.kept.output, row.kept.more) if row.kept else ()
-            cells.append(" + ".join(f"{round(value, 2):g}" for value in kept))
-        if with_peak:
-            cells.append("" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:,.0f}")
-        grid.add_row(*map(escape, cells))
-    console.print(grid)
-    for name, why in table.left_out.items():
+    title = f"{measured.case.title} ({measured.rounds} rounds"
+    title += f", {measured.calls} calls a turn)" if measured.calls > 1 else ")"
+    if falls_back(measured.backend):
+        title += f"\nTHE TORCH DEFINITION SERVES, no kernel: {measured.backend}"
+    if measured.noise:
+        title += f"\nNOISY: {'; '.join(measured.noise)}"
+    table = Table(title=escape(title), title_justify="left")
+    columns: dict[str, Callable[[CandidateTimes], str]] = {"": lambda row: row.label}
+    for part in measured.rows[0].figures if measured.rows else ():
+        columns[f"{part}\n× F.relu"] = partial(lambda part, row: row.figures[part].shown, part)
+        columns[f"{part}\nµs"] = partial(lambda part, row: f"{row.figures[part].microseconds:,.0f}", part)
+    columns["kept\nin+out+more"] = lambda row: " + ".join(f"{round(x, 2):g}" for x in row.kept) if row.kept else ""
+    columns["most memory\nMiB"] = lambda row: f"{row.peak_bytes / 2**20:,.0f}" if row.peak_bytes else ""
+    cells = {heading: [cell(row) for row in measured.rows] for heading, cell in columns.items()}
+    shown = [heading for heading, column in cells.items() if any(column)]
+    for heading in shown:
+        table.add_column(heading, justify="right" if heading else "left", no_wrap="×" in heading)
+    for row in zip(*(cells[heading] for heading in shown), strict=True):
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for name, why in measured.left_out.items():
         console.print(f"[bold]Left out:[/bold] {escape(name)}: {escape(why)}", highlight=False)

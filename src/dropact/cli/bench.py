@@ -10,7 +10,7 @@ from dropact.cli.options import command_line
 from dropact.cli.parser import UsageError, add_verb, budget, threads, within
 
 if TYPE_CHECKING:
-    from dropact.bench import Suite, Table
+    from dropact.bench import Measurement, Suite
 
 DESCRIPTION = """\
 Times Drop-Activation, RandomizedReLU and their rivals, forward, backward and both, and a whole training step of a
@@ -64,7 +64,7 @@ def shape(text: str) -> tuple[int, ...]:
 def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from dropact.bench import FORMAT, LEGEND, document, environment, measure, show_head, show_table
+    from dropact.bench import FORMAT, LEGEND, document, environment, measure, show_head, show_measurement
     from dropact.cli.json_file import claim_file
     from dropact.cli.terminal import wide_console
     from dropact.experiments.files import write_text
@@ -76,12 +76,12 @@ def run(args: argparse.Namespace) -> None:
     about = environment(suite.device, command_line(args))
     show_head(about, console)
     cases = suite.cases()
-    tables: list[Table] = []
+    tables: list[Measurement] = []
     try:
         for case in cases:
             with progress.status(f"{len(tables) + 1} of {len(cases)}: {case.what}, {case.mode}, {case.dtype}"):
                 tables.append(measure(case, suite))
-            show_table(tables[-1], console)
+            show_measurement(tables[-1], console)
             if args.json is not None:
                 write_text(args.json, document(about, tables, complete=len(tables) == len(cases)))
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from dropact.report import budgets, figure6
 from dropact.report.captions import LEGEND, all_seeds, count, reading, setting_sentence
 from dropact.report.grids import Grid, of_methods, of_paper, of_runs
 from dropact.report.pictures import Picture, left_out, of_table
-from dropact.report.style import SCRIPT, STYLE
 from dropact.report.tables import Report, Table
 
 OVERVIEW = "The paper's test errors, and beside them ours: mean ± half of the 95 % t-interval over n seeds."
@@ -20,6 +20,7 @@ RUNS = (
     "Errors in percent. The last epoch's is the result; the best epoch's is not used. The name is that of the run's "
     "directory, and of everything that decides its outcome; the command is that of its environment below."
 )
+STYLE, SCRIPT = (files("dropact.report").joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
 # The browser is told what the page needs, which is nothing from anywhere.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
