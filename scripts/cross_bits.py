@@ -16,7 +16,7 @@ import sys
 from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 SIZES = (1, 4097, 3 * 4096 + 5)  # a single one, a block and one more, several blocks
 WIDTH = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
@@ -82,14 +82,23 @@ def kernels(folder: Path) -> ModuleType:
     return import_module("dropact.kernels.cpu")
 
 
-def calls(function, slopes):
-    """Each way to call it: the names of its arguments, and what those that are no tensor of numbers are given."""
+def calls(function, activations):
+    """Each way to call it: its name, its arguments' names, and what those that are no tensor of numbers are given."""
     parameters = inspect.signature(function).parameters
     fixed = {name: FLOATS[name] for name, p in parameters.items() if p.annotation == "float"}
     fixed |= {name: Number(-(2**62) - 12345) for name in parameters if name == "seed"}
     fixed |= {name: Number(0.3) for name in parameters if name in ("prob", "drop_prob")}
-    for activation in slopes if "activation" in parameters else (None,):
-        yield activation, parameters, fixed | ({"activation": activation} if activation else {})
+    accelerated = [name.removeprefix("accelerated_") for name in activations if name.startswith("accelerated_")]
+    if "activation" in parameters:
+        yield from ((name, parameters, fixed | {"activation": name}) for name in accelerated)
+    elif "f" in parameters:
+        of = {name: SimpleNamespace(name=name, settings=(0.3, 1.5, 0.8)) for name in activations}
+        for name in activations[: -len(accelerated)]:
+            for other in ("identity", name):
+                pair = {"f": of[name], "g": of[other], "prob": 0.3}
+                yield f"{name},{other}", parameters, fixed | pair | {"mean": other == name}
+    else:
+        yield None, parameters, fixed
 
 
 def run(folder: Path) -> None:
@@ -108,7 +117,7 @@ def run(folder: Path) -> None:
         except ValueError:
             continue
         for name, function in functions.items():
-            for activation, parameters, fixed in calls(function, cpu._SLOPES):
+            for activation, parameters, fixed in calls(function, [*cpu.CODES]):
                 for dtype in WIDTH:
                     rng, found = random.Random(20181114), hashlib.sha256()
                     try:

@@ -6,48 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-Activation = str | Callable[[Tensor], Tensor]
-
-BY_NAME: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "leaky_relu": F.leaky_relu,
-    "elu": F.elu,
-    "selu": F.selu,
-    "celu": F.celu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "mish": F.mish,
-    "softplus": F.softplus,
-    "softsign": F.softsign,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "hardtanh": F.hardtanh,
-    "hardswish": F.hardswish,
-    "hardsigmoid": F.hardsigmoid,
-    "logsigmoid": F.logsigmoid,
-}
-
-
-def negative_part(x: Tensor) -> Tensor:
-    """``-ReLU(-x)``: ``x`` where it is negative, else 0.
-
-    >>> negative_part(torch.tensor([-2.0, 3.0]))
-    tensor([-2.,  0.])
-    """
-    return torch.where(x >= 0, 0, x)
-
-
-def silu_below_zero(x: Tensor) -> Tensor:
-    """``x`` where it is not negative, else ``SiLU(x)``.
-
-    >>> silu_below_zero(torch.tensor([-1.0, 3.0]))
-    tensor([-0.2689,  3.0000])
-    """
-    return torch.where(x < 0, F.silu(x), x)
-
+from dropact._activations import BY_NAME, Activation, negative_part, silu_below_zero
 
 # Functions that leave their input alone, besides those of a name.
 _READ_ONLY = (*BY_NAME.values(), torch.relu, torch.selu, torch.celu, negative_part, silu_below_zero)

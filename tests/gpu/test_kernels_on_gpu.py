@@ -5,12 +5,15 @@ import torch
 from inputs import DTYPES, FORMATS, PROBABILITIES, SIZES, awkward, same_bits
 
 from dropact import DropActivation, RandomizedReLU, kernels
+from dropact._activations import FORMULAS, IDENTITY, Fused
 from dropact._random import _keys, random_bits
 from dropact.functional import drop_activation, randomized_relu
 from dropact.kernels import reference
 
 triton = pytest.importorskip("dropact.kernels.cuda")
 SEEDS = (0, -(2**62) - 12345)
+SETTINGS = {"leaky_relu": (0.25,), "hardtanh": (-0.5, 2.0), "elu": (1.5, 1.25, 0.75), "softplus": (2.0, 20.0)}
+ROWS = [Fused(name, SETTINGS.get(name, ())) for name in FORMULAS]
 LARGER = (1_000_003, 2**22)  # many programs; the first ends within 16 bytes
 
 
@@ -53,16 +56,6 @@ def test_randomized_relu(device, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_one_sided(device, dtype):
-    for size in sizes(device):
-        for prob in PROBABILITIES:
-            x, key, p = awkward(size, dtype), torch.tensor(SEEDS[1]), torch.tensor(prob).double()
-            out = torch.full_like(x, 7).to(device)
-            triton.one_sided(x.to(device), key.to(device), p.to(device), out)
-            assert same_bits(out.cpu(), reference.one_sided(x, key, p)), (size, prob)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_choose(device, dtype):
     for size in sizes(device):
         for prob in PROBABILITIES:
@@ -76,18 +69,25 @@ def test_choose(device, dtype):
                 assert same_bits(got.cpu(), expected), (size, prob)
 
 
+@pytest.mark.parametrize("f", ROWS, ids=lambda f: f.name)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_relu_or_silu(device, dtype):
-    close = {"rtol": max(1e-5, torch.finfo(dtype).eps), "atol": 1e-7, "equal_nan": True}
+def test_pair(device, dtype, f):
+    # the device's exponential is its own, and torch's GELU has no digits left in its tail
+    close = {"rtol": max(1e-5, torch.finfo(dtype).eps), "atol": 4e-7, "equal_nan": True}
     for size in sizes(device):
-        for prob in PROBABILITIES:
+        for prob in (0.05, 1.0):
             x, key, p = awkward(size, dtype), torch.tensor(SEEDS[1]), torch.tensor(prob).double()
-            grad, arguments = torch.randn(size).to(dtype), (key.to(device), p.to(device))
-            out, to_x = torch.full_like(x, 7).to(device), torch.full_like(x, 7).to(device)
-            triton.relu_or_silu(x.to(device), *arguments, out)
-            torch.testing.assert_close(out.cpu(), reference.relu_or_silu(x, key, p), **close)
-            triton.relu_or_silu_backward(grad.to(device), x.to(device), *arguments, to_x)
-            torch.testing.assert_close(to_x.cpu(), reference.relu_or_silu_backward(grad, x, key, p), **close)
+            grad, fixed = torch.randn(size).to(dtype), (key.to(device), p.to(device), f, IDENTITY)
+            fine = x.isfinite() & (x.abs() > 0)
+            for mean in (False, True):
+                out, to_x = torch.full_like(x, 7).to(device), torch.full_like(x, 7).to(device)
+                triton.pair(x.to(device), *fixed, mean, out)
+                expected = reference.pair(x, key, p, f, IDENTITY, mean)
+                torch.testing.assert_close(out.cpu()[fine], expected[fine], **close)
+                triton.pair_backward(grad.to(device), x.to(device), *fixed, mean, to_x)
+                with torch.no_grad():
+                    expected = reference.pair_backward(grad.double(), x.double(), key, p, f, IDENTITY, mean)
+                torch.testing.assert_close(to_x.cpu()[fine], expected.to(dtype)[fine], **close)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -13,6 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from dropact._activations import FORMULAS, IDENTITY, Fused
 from dropact.kernels import cuda
 
 DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
@@ -42,7 +43,7 @@ def main(capability):
 
     def launch(kernel, count, *arguments, **constants):
         options = {"num_warps": cuda._WARPS, "enable_fp_fusion": False}
-        name = "-".join([kernel.__name__, DTYPES[arguments[0].dtype], *(str(v) for v in constants.values())][:3])
+        name = "-".join([kernel.__name__, DTYPES[arguments[0].dtype], *(str(v) for v in constants.values())])
         found[name] = compiled(capability, kernel, (*arguments, count), constants, options)
 
     cuda._launch = launch
@@ -51,9 +52,11 @@ def main(capability):
         x = torch.zeros(ELEMENTS, dtype=dtype)
         cuda.drop_relu(x, seed, prob, x)
         cuda.drop_relu_backward(x, x, x)
-        cuda.one_sided(x, seed, prob, x)
-        cuda.relu_or_silu(x, seed, prob, x)
-        cuda.relu_or_silu_backward(x, x, seed, prob, x)
+        for name in FORMULAS if dtype == torch.float32 else ["gelu"]:
+            f = Fused(name, (0.5, 2.0, 1.0))
+            cuda.pair(x, seed, prob, f, IDENTITY, False, x)
+            cuda.pair_backward(x, x, seed, prob, f, IDENTITY, False, x)
+        cuda.pair(x, None, prob, f, IDENTITY, True, x)
         for lower in (0.125, 0.0):  # 0 is a narrower argument
             cuda.randomized_relu(x, seed, lower, 1 / 3, x)
             cuda.randomized_relu_backward(x, x, seed, lower, 1 / 3, x)

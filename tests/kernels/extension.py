@@ -24,6 +24,10 @@ def watched(monkeypatch):
             calls.append(args[0])
             return real.run(*args)
 
+        def pair(self, *args):
+            calls.append("pair")
+            return real.pair(*args)
+
         def __getattr__(self, name):
             return getattr(real, name)
 

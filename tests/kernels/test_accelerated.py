@@ -65,7 +65,7 @@ def backend(request):
 def test_every_backend_is_the_closed_form(backend, dtype, name, a, b, cap):
     if backend is cpu and dtype == torch.float64:  # C has its exponential in float32 alone
         x = torch.ones(3, dtype=dtype)
-        with pytest.raises(ValueError, match="no operation"):
+        with pytest.raises(ValueError, match="no pair"):
             backend.accelerated_backward(x, x, name, a, b, cap, x.clone())
         return
     for size in SIZES if backend is cpu else (1, 4097):
@@ -105,10 +105,10 @@ def test_the_input_is_kept_and_nothing_else(name, dtype):
 
 def test_eager_backward_is_one_call_of_the_c_extension(monkeypatch):
     calls = watched(monkeypatch)
-    for name, code in (("relu", 7), ("tanh", 8), ("sigmoid", 9)):
+    for name in ("relu", "tanh", "sigmoid"):
         calls.clear()
         gaaf(torch.randn(8, requires_grad=True), name).sum().backward()
-        assert calls == [code]
+        assert calls == ["pair"]
 
 
 def test_backward_with_a_graph_has_the_same_values():

@@ -9,10 +9,12 @@ import torch
 from extension import instruction_sets
 from inputs import DTYPES, PROBABILITIES, SIZES, awkward, same_bits
 
+from dropact._activations import Fused
 from dropact._random import _keys, random_bits_like
 from dropact.kernels import cpu, reference
 
 SEEDS = (0, -(2**62) - 12345)
+AID = Fused("relu"), Fused("negative_part")
 
 
 @pytest.fixture(params=[*instruction_sets(), "triton"])
@@ -40,19 +42,6 @@ def test_drop_relu(backend, dtype):
             grad, to_x = awkward(size, dtype, offset).flip(0).contiguous(), torch.full_like(x, 7)
             backend.drop_relu_backward(grad, out, to_x)
             assert same_bits(to_x, reference.drop_relu_backward(grad, out)), (size, drop_prob)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_one_sided(backend, dtype):
-    for size in sizes(backend):
-        for offset, seed, prob in [(1, SEEDS[0], 0.1), *((0, SEEDS[1], p) for p in PROBABILITIES)]:
-            x, key, p = awkward(size, dtype, offset), torch.tensor(seed), torch.tensor(prob, dtype=torch.float64)
-            out = torch.full_like(x, 7)
-            backend.one_sided(x, key, p, out)
-            assert same_bits(out, reference.one_sided(x, key, p)), (size, prob)
-            # AID as its equation has it: m ReLU(x) - (1 - m) ReLU(-x)
-            positive, negative = x.clamp(min=0) + 0, x.clamp(max=0) + 0
-            assert same_bits(out + 0, reference.choose(negative, positive, key, p)), (size, prob)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -88,11 +77,12 @@ def test_a_rate_outside_its_range(backend, dtype):
     """Arithmetic in a tensor rounds to just above 1; NaN drops nothing."""
     x, key, one = awkward(4097, torch.float32), torch.tensor(SEEDS[1]), torch.ones((), dtype=dtype)
     for rate, end in ((one.nextafter(2 * one), 1.0), (9 * one, 1.0), (-one / 9, 0.0), (one * float("nan"), 0.0)):
-        for name in ("drop_relu", "one_sided"):
-            out = torch.full_like(x, 7)
-            getattr(backend, name)(x, key, rate, out)
-            assert same_bits(out, getattr(reference, name)(x, key, rate)), (name, rate)
-            assert same_bits(out, getattr(reference, name)(x, key, end)), (name, rate)
+        out = torch.full_like(x, 7)
+        backend.drop_relu(x, key, rate, out)
+        assert same_bits(out, reference.drop_relu(x, key, rate)), rate
+        assert same_bits(out, reference.drop_relu(x, key, end)), rate
+        backend.pair(x, key, rate, *AID, False, out)
+        assert same_bits(out, reference.pair(x, key, end, *AID)), rate
 
 
 def test_in_place_is_the_same(backend):

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dropact._activations import FORMULAS
+
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests/gpu runs them")
 def test_every_kernel_compiles_and_reads_16_bytes_at_a_time(tmp_path):
@@ -19,6 +21,6 @@ def test_every_kernel_compiles_and_reads_16_bytes_at_a_time(tmp_path):
     done = subprocess.run([sys.executable, script, "90"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     reads = json.loads(done.stdout)
-    assert len(reads) == 4 * (2 + 1 + 2 + 2 + 2 + 3)
+    assert len(reads) == 4 * (2 + 2 + 2 + 3) + 2 * (len(FORMULAS) + 3) + 4
     for name, widths in reads.items():
         assert widths == (["ld.global.v2.b64"] if "fp64" in name else ["ld.global.v4.b32"]), name

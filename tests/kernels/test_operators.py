@@ -21,8 +21,7 @@ ops = torch.ops.dropact
 CALLS = {
     "drop_relu": lambda x: (x, SEED, P),
     "drop_relu_backward": lambda x: (x, x.detach().relu()),
-    "one_sided": lambda x: (x, SEED, P),
-    "relu_or_silu": lambda x: (x, SEED, P),
+    "pair": lambda x: (x, SEED, P, "elu", [0.5, 1.0, 1.0], "identity", [], False),
     "randomized_relu": lambda x: (x, SEED, 0.125, 0.3),
     "randomized_relu_backward": lambda x: (x, x.detach(), SEED, 0.125, 0.3),
     "choose": lambda x: (x, x.flip(0), SEED, P),
@@ -79,8 +78,7 @@ def test_mixed_layouts_of_gradient_and_output(forward, backward, activation):
     torch.testing.assert_close(leaf.grad, to_plain, rtol=1e-14, atol=1e-15)
     (handed_on,) = torch.autograd.grad(call(leaf), leaf, grad)  # leaf.grad itself has the strides of the leaf
     assert torch.equal(handed_on, leaf.grad)
-    if activation != "tanh":  # torch's own
-        assert handed_on.stride() == torch.empty_like(y).stride()
+    assert handed_on.stride() == torch.empty_like(y).stride()
 
 
 def saved_beyond(module, x):
@@ -109,14 +107,10 @@ def test_bytes_kept_for_backward(dtype):
     output, kept_input, rest = saved_beyond(RandomizedReLU(), x)
     assert (output, kept_input) == (size, 0)
     assert rest <= scalars
-    for activation in ("gelu", "silu"):
+    for activation in ("gelu", "silu", "tanh"):
         output, kept_input, rest = saved_beyond(DropActivation(0.05, activation), x)
         assert (output, kept_input) == (0, size), activation
         assert rest <= scalars, activation
-    # tanh keeps its own output instead of its input: as much, and still no mask
-    output, kept_input, rest = saved_beyond(DropActivation(0.05, "tanh"), x)
-    assert (output, kept_input) == (0, 0)
-    assert rest <= size + scalars
 
 
 def test_eager_calls_reach_the_c_extension(monkeypatch):
@@ -125,7 +119,7 @@ def test_eager_calls_reach_the_c_extension(monkeypatch):
         for layer, expected in (
             (DropActivation(0.05, inplace=inplace), [0, 1]),
             (RandomizedReLU(inplace=inplace), [4, 5]),
-            (AID(0.05, inplace=inplace), [10, 1]),
+            (AID(0.05, inplace=inplace), ["pair", 1]),
         ):
             calls.clear()
             x = torch.randn(8, 16, requires_grad=True)
@@ -134,6 +128,9 @@ def test_eager_calls_reach_the_c_extension(monkeypatch):
     calls.clear()
     x = torch.randn(8, 16, requires_grad=True)
     DropActivation(0.05, "gelu")(x).sum().backward()
+    assert calls == ["pair", "pair"]
+    calls.clear()
+    DropActivation(0.05, torch.sin)(x).sum().backward()
     assert calls == [2, 3]
     calls.clear()
     with torch.no_grad():
@@ -221,7 +218,8 @@ def test_without_the_extension_the_definition_serves_with_one_warning(monkeypatc
         DropActivation(0.1, inplace=True)(leaf * 1).sum().backward()
     assert len(caught) == 1
     assert "no compiler at build time" in str(caught[0].message)
-    assert all(torch.equal(a, b) for a, b in zip(fast, slow, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(fast[::2], slow[::2], strict=True))
+    torch.testing.assert_close(fast[1], slow[1], rtol=1e-6, atol=0)  # tanh, rounded by whoever computes it
     assert kernels.backend("cpu") == "torch (no compiler at build time)"
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dropact import DropActivation, add_stochastic_depth_, convert_, coverage, fold_
-from dropact.methods._activation import ELEMENTWISE_MODULES
+from dropact._activations import ELEMENTWISE_MODULES
 from dropact.surgery._recognise import FUNCTIONS, kind_of, stock_module
 
 X = torch.linspace(-4, 4, 24).view(2, 3, 4)

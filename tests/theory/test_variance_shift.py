@@ -13,7 +13,7 @@ from scipy import integrate, optimize, special, stats
 from torch import nn
 
 from dropact import DropActivation
-from dropact._elementwise import BY_NAME
+from dropact._activations import BY_NAME
 from dropact.theory import moments, variance_shift, worst_variance_shift
 
 MOST_SIGMAS = 5.0

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from dropact.methods._activation import ELEMENTWISE_MODULES, is_method
+from dropact._activations import ELEMENTWISE_MODULES
+from dropact.methods._activation import is_method
 from dropact.methods._rate import RATE
 from dropact.methods._shared import no_shared_seed_taken
 

@@ -4,10 +4,9 @@ from dropact.kernels._dispatch import backend, forward_mode, transformed
 from dropact.kernels.accelerated import accelerated_backward
 from dropact.kernels.choose import choose
 from dropact.kernels.drop_relu import drop_relu
-from dropact.kernels.one_sided import one_sided
+from dropact.kernels.pair import pair
 from dropact.kernels.randomized_relu import randomized_relu
 from dropact.kernels.reference import gaussian, logistic, masked_relu, slope_of, sloped_relu
-from dropact.kernels.relu_or_silu import relu_or_silu
 
 __all__ = [
     "accelerated_backward",
@@ -18,9 +17,8 @@ __all__ = [
     "gaussian",
     "logistic",
     "masked_relu",
-    "one_sided",
+    "pair",
     "randomized_relu",
-    "relu_or_silu",
     "slope_of",
     "sloped_relu",
     "transformed",

@@ -68,13 +68,16 @@ INLINE uint32_t word(Keys k, uint32_t j)
 
 typedef struct Job Job;
 typedef void (*Loop)(const Job *, int64_t, int64_t);
+typedef void (*Run)(float *, int32_t, const float *);
 struct Job {
     Loop loop;
     const void *a, *b;
     void *out, *out2;
     int64_t count;
     uint64_t seed;
-    double p, q, r;
+    double p, q;
+    int f, g, mean; /* of a pair: which activations, their settings, and whether their mean is asked for */
+    float of_f[3], of_g[3];
 };
 
 /* The threshold as the largest word, read as a signed one, that is still below it; `any` is 0 when none is. A rate
@@ -155,10 +158,22 @@ INLINE float multiply_add(float a, float b, float c)
 }
 
 enum { F16, BF16, F32, F64, DTYPES };
-enum { DROP, DROP_BACK, CHOOSE_FORWARD, CHOOSE_BACK, RRELU, RRELU_BACK, BITS, SLOPE_RELU, SLOPE_TANH, SLOPE_SIGMOID, SIDE, SILU, SILU_BACK, OPERATIONS };
+enum { DROP, DROP_BACK, CHOOSE_FORWARD, CHOOSE_BACK, RRELU, RRELU_BACK, BITS, PAIR, OPERATIONS };
+
+/* In the order of the table's rows: dropact/kernels/cpu.py has their names in the same. */
+#define EACH_ACTIVATION(DO) \
+    DO(identity) DO(relu) DO(negative_part) DO(leaky_relu) DO(hardtanh) DO(elu) DO(gelu) DO(gelu_tanh) DO(silu) \
+    DO(silu_below_zero) DO(mish) DO(tanh) DO(sigmoid) DO(softplus) DO(logsigmoid) DO(softsign) DO(hardswish) \
+    DO(hardsigmoid) DO(accelerated_relu) DO(accelerated_tanh) DO(accelerated_sigmoid)
+#define COUNTED(NAME) +1
+enum { ACTIVATIONS = 0 EACH_ACTIVATION(COUNTED) };
+
+/* A number as a sum whose second part is below the last place of the first. */
+typedef struct {
+    float high, low;
+} Two;
 
 #define LOG2_E 1.44269504f
-#define ROOT_LOG2_E 1.20112241f
 
 #define TARGET
 #define ISA(name) name##_baseline
@@ -232,7 +247,7 @@ static PyObject *use_threads(PyObject *self, PyObject *const *args, Py_ssize_t n
     Py_RETURN_NONE;
 }
 
-/* ---- the Python side: run(operation, dtype, count, a, b, out, out2, seed, p, q, r), all pointers as integers ---- */
+/* ---- the Python side: run(operation, dtype, count, a, b, out, out2, seed, p, q), all pointers as integers ---- */
 
 static const Loop (*loops)[DTYPES] = LOOPS_baseline;
 
@@ -262,8 +277,8 @@ static PyObject *use_instructions(PyObject *self, PyObject *name)
 
 static PyObject *run_py(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    if (n != 11)
-        return PyErr_Format(PyExc_TypeError, "run takes 11 arguments, got %zd", n);
+    if (n != 10)
+        return PyErr_Format(PyExc_TypeError, "run takes 10 arguments, got %zd", n);
     const long operation = PyLong_AsLong(args[0]), dtype = PyLong_AsLong(args[1]);
     Job job = {
         .count = PyLong_AsLongLong(args[2]),
@@ -274,7 +289,6 @@ static PyObject *run_py(PyObject *self, PyObject *const *args, Py_ssize_t n)
         .seed = PyLong_AsUnsignedLongLongMask(args[7]),
         .p = PyFloat_AsDouble(args[8]),
         .q = PyFloat_AsDouble(args[9]),
-        .r = PyFloat_AsDouble(args[10]),
     };
     if (PyErr_Occurred())
         return NULL;
@@ -287,8 +301,42 @@ static PyObject *run_py(PyObject *self, PyObject *const *args, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
+/* pair(dtype, count, a, b, out, seed, prob, mean, f, f0, f1, f2, g, g0, g1, g2): values of `a`; with `b` the gradient `a`
+ * times the slopes at `b` */
+static PyObject *pair_py(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    if (n != 16)
+        return PyErr_Format(PyExc_TypeError, "pair takes 16 arguments, got %zd", n);
+    const long dtype = PyLong_AsLong(args[0]);
+    Job job = {
+        .count = PyLong_AsLongLong(args[1]),
+        .a = PyLong_AsVoidPtr(args[2]),
+        .b = PyLong_AsVoidPtr(args[3]),
+        .out = PyLong_AsVoidPtr(args[4]),
+        .seed = PyLong_AsUnsignedLongLongMask(args[5]),
+        .p = PyFloat_AsDouble(args[6]),
+        .mean = PyObject_IsTrue(args[7]),
+        .f = (int)PyLong_AsLong(args[8]),
+        .g = (int)PyLong_AsLong(args[12]),
+    };
+    for (int i = 0; i < 3; i++) {
+        job.of_f[i] = (float)PyFloat_AsDouble(args[9 + i]);
+        job.of_g[i] = (float)PyFloat_AsDouble(args[13 + i]);
+    }
+    if (PyErr_Occurred())
+        return NULL;
+    if (dtype < 0 || dtype >= F64 || job.f < 0 || job.f >= ACTIVATIONS || job.g < 0 || job.g >= ACTIVATIONS)
+        return PyErr_Format(PyExc_ValueError, "no pair %d, %d for dtype %ld in this build", job.f, job.g, dtype);
+    job.loop = loops[PAIR][dtype];
+    Py_BEGIN_ALLOW_THREADS
+    run(&job);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef METHODS[] = {
     {"run", (PyCFunction)(void (*)(void))run_py, METH_FASTCALL, NULL},
+    {"pair", (PyCFunction)(void (*)(void))pair_py, METH_FASTCALL, NULL},
     {"use_instructions", use_instructions, METH_O, NULL},
     {"use_threads", (PyCFunction)(void (*)(void))use_threads, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},

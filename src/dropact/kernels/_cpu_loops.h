@@ -25,29 +25,6 @@ DROP_RELU(bf16, uint16_t, int16_t, 0x8000u, 0x7F80u)
 DROP_RELU(f32, uint32_t, int32_t, 0x80000000u, 0x7F800000u)
 DROP_RELU(f64, uint64_t, int64_t, 0x8000000000000000u, 0x7FF0000000000000u)
 
-/* one_sided: the sign is flipped where the negative part is asked for, and what is then positive is kept, and any NaN.
- * Its backward is drop_relu's. */
-#define ONE_SIDED(NAME, U, S, SIGN, INF) \
-    TARGET static void ISA(one_sided_##NAME)(const Job *job, int64_t begin, int64_t end) \
-    { \
-        const Below t = below(job->p); \
-        const U flip_chosen = t.any ? (SIGN) : 0; \
-        EACH_BLOCK \
-        const U *x = (const U *)job->a + base; \
-        U *y = (U *)job->out + base; \
-        EACH_ELEMENT \
-        { \
-            const U v = x[j], flip = (int32_t)word(k, (uint32_t)j) <= t.last ? flip_chosen : 0; \
-            const U magnitude = v & (U)~(U)(SIGN); \
-            y[j] = v & (U)((U)0 - (U)(((S)(U)(v ^ flip) > 0) | (magnitude > (INF)))); \
-        } \
-    } \
-    }
-ONE_SIDED(f16, uint16_t, int16_t, 0x8000u, 0x7C00u)
-ONE_SIDED(bf16, uint16_t, int16_t, 0x8000u, 0x7F80u)
-ONE_SIDED(f32, uint32_t, int32_t, 0x80000000u, 0x7F800000u)
-ONE_SIDED(f64, uint64_t, int64_t, 0x8000000000000000u, 0x7FF0000000000000u)
-
 /* drop_relu's backward needs the output alone: the gradient passes where the output is not zero */
 #define DROP_RELU_BACKWARD(NAME, U, SIGN) \
     TARGET static void ISA(drop_relu_backward_##NAME)(const Job *job, int64_t begin, int64_t end) \
@@ -104,8 +81,8 @@ CHOOSE(w64, uint64_t, uint64_t)
 /* Negative is what lies between -0 and -inf as an unsigned word: +0 times a slope is +0 anyway. A power of two times the
  * width rounds nothing. The product is rounded before the sum is taken: the build switches contraction to FMA off.
  */
-#define WIDE(U, negative, sloped, v) ((negative) ? (sloped) : (v))
-#define NARROW(U, negative, sloped, v) (U)((v) ^ (((sloped) ^ (v)) & (U)((U)0 - (U)(negative)))) /* see above */
+#define IN_FLOAT(U, negative, sloped, v) ((negative) ? (sloped) : (v))
+#define IN_HALF(U, negative, sloped, v) (U)((v) ^ (((sloped) ^ (v)) & (U)((U)0 - (U)(negative)))) /* see above */
 #define RANDOMIZED_RELU(NAME, U, F, SIGN, INF, SELECT) \
     TARGET static void ISA(randomized_relu_##NAME)(const Job *job, int64_t begin, int64_t end) \
     { \
@@ -135,10 +112,10 @@ CHOOSE(w64, uint64_t, uint64_t)
         } \
     } \
     }
-RANDOMIZED_RELU(f16, uint16_t, float, 0x8000u, 0x7C00u, NARROW)
-RANDOMIZED_RELU(bf16, uint16_t, float, 0x8000u, 0x7F80u, NARROW)
-RANDOMIZED_RELU(f32, uint32_t, float, 0x80000000u, 0x7F800000u, WIDE)
-RANDOMIZED_RELU(f64, uint64_t, double, 0x8000000000000000u, 0x7FF0000000000000u, WIDE)
+RANDOMIZED_RELU(f16, uint16_t, float, 0x8000u, 0x7C00u, IN_HALF)
+RANDOMIZED_RELU(bf16, uint16_t, float, 0x8000u, 0x7F80u, IN_HALF)
+RANDOMIZED_RELU(f32, uint32_t, float, 0x80000000u, 0x7F800000u, IN_FLOAT)
+RANDOMIZED_RELU(f64, uint64_t, double, 0x8000000000000000u, 0x7FF0000000000000u, IN_FLOAT)
 
 /* The bits themselves, for tests of their quality. */
 TARGET static void ISA(bits_w32)(const Job *job, int64_t begin, int64_t end)
@@ -152,7 +129,86 @@ TARGET static void ISA(bits_w32)(const Job *job, int64_t begin, int64_t end)
 }
 }
 
-#include "_cpu_exponential_loops.h"
+#define WIDE 1
+#define FN(name) ISA(name##_wide)
+#include "_cpu_activations.h"
+#undef WIDE
+#undef FN
+#define WIDE 0
+#define FN(name) ISA(name##_narrow)
+#include "_cpu_activations.h"
+#undef WIDE
+#undef FN
+
+/* ---- one of two activations, by a bit; or their mean ---- */
+
+/* Part of a block, so much as both activations work on in the cache. */
+#define PART 1024
+#define PAIR(NAME, U, ACTIVATIONS) \
+    TARGET static void ISA(pair_##NAME)(const Job *job, int64_t begin, int64_t end) \
+    { \
+        const Below t = below(job->p); \
+        const int slope = job->b != NULL; \
+        const Run f = ACTIVATIONS[job->f][slope], g = ACTIVATIONS[job->g][slope]; \
+        const int plain = job->g == 0; /* the identity */ \
+        const float share = (float)job->p, rest = (float)(1.0 - job->p); \
+        float of_f[PART], of_g[PART]; \
+        EACH_BLOCK \
+        for (int32_t first = 0; first < len; first += PART) { \
+            const int32_t part = len - first < PART ? len - first : PART; \
+            const U *x = (const U *)(slope ? job->b : job->a) + base + first; \
+            const U *grad = (const U *)job->a + base + first; \
+            U *out = (U *)job->out + base + first; \
+            EACH_OF_PART { of_f[j] = from_##NAME(x[j]); } \
+            if (!plain) \
+                memcpy(of_g, of_f, sizeof of_g); \
+            f(of_f, part, job->of_f); \
+            if (!plain) \
+                g(of_g, part, job->of_g); \
+            if (job->mean) { \
+                if (plain) { \
+                    EACH_OF_PART { of_g[j] = slope ? 1.0f : from_##NAME(x[j]); } \
+                } \
+                /* at 0 and 1 one alone, as 0 times infinity is no number */ \
+                if (job->p == 1) { \
+                    memcpy(of_f, of_g, sizeof of_f); \
+                } else if (job->p != 0) { \
+                    EACH_OF_PART { of_f[j] = rest * of_f[j] + share * of_g[j]; } \
+                } \
+                if (slope) { \
+                    EACH_OF_PART { out[j] = to_##NAME(from_##NAME(grad[j]) * of_f[j]); } \
+                } else { \
+                    EACH_OF_PART { out[j] = to_##NAME(of_f[j]); } \
+                } \
+            } else if (slope) { \
+                if (plain) { \
+                    EACH_OF_PART { of_g[j] = 1.0f; } \
+                } \
+                EACH_OF_PART { \
+                    const int chosen = ((int32_t)word(k, (uint32_t)(first + j)) <= t.last) & (int)(t.any & 1); \
+                    out[j] = to_##NAME(from_##NAME(grad[j]) * (chosen ? of_g[j] : of_f[j])); \
+                } \
+            } else if (plain) { \
+                EACH_OF_PART { \
+                    const U m = (U)0 - (U)(((int32_t)word(k, (uint32_t)(first + j)) <= t.last) & t.any & 1u); \
+                    out[j] = (U)((x[j] & m) | (to_##NAME(of_f[j]) & (U)~m)); \
+                } \
+            } else { \
+                EACH_OF_PART { \
+                    const int chosen = ((int32_t)word(k, (uint32_t)(first + j)) <= t.last) & (int)(t.any & 1); \
+                    out[j] = to_##NAME(chosen ? of_g[j] : of_f[j]); \
+                } \
+            } \
+        } \
+    } \
+    }
+#define EACH_OF_PART _Pragma("GCC ivdep") for (int32_t j = 0; j < part; j++)
+PAIR(f16, uint16_t, ISA(ACTIVATIONS_narrow))
+PAIR(bf16, uint16_t, ISA(ACTIVATIONS_narrow))
+PAIR(f32, uint32_t, ISA(ACTIVATIONS_wide))
+#undef PAIR
+#undef EACH_OF_PART
+#undef PART
 
 static const Loop ISA(LOOPS)[OPERATIONS][DTYPES] = {
     [DROP] = {ISA(drop_relu_f16), ISA(drop_relu_bf16), ISA(drop_relu_f32), ISA(drop_relu_f64)},
@@ -165,21 +221,15 @@ static const Loop ISA(LOOPS)[OPERATIONS][DTYPES] = {
     [RRELU_BACK] = {ISA(randomized_relu_backward_f16), ISA(randomized_relu_backward_bf16),
                     ISA(randomized_relu_backward_f32), ISA(randomized_relu_backward_f64)},
     [BITS] = {NULL, NULL, ISA(bits_w32), NULL},
-    [SLOPE_RELU] = {ISA(slope_relu_f16), ISA(slope_relu_bf16), ISA(slope_relu_f32), NULL},
-    [SLOPE_TANH] = {ISA(slope_tanh_f16), ISA(slope_tanh_bf16), ISA(slope_tanh_f32), NULL},
-    [SIDE] = {ISA(one_sided_f16), ISA(one_sided_bf16), ISA(one_sided_f32), ISA(one_sided_f64)},
-    [SLOPE_SIGMOID] = {ISA(slope_sigmoid_f16), ISA(slope_sigmoid_bf16), ISA(slope_sigmoid_f32), NULL},
-    [SILU] = {ISA(relu_or_silu_f16), ISA(relu_or_silu_bf16), ISA(relu_or_silu_f32), NULL},
-    [SILU_BACK] = {ISA(relu_or_silu_backward_f16), ISA(relu_or_silu_backward_bf16), ISA(relu_or_silu_backward_f32), NULL},
+    [PAIR] = {ISA(pair_f16), ISA(pair_bf16), ISA(pair_f32), NULL},
 };
 
 #undef DROP_RELU
-#undef ONE_SIDED
 #undef DROP_RELU_BACKWARD
 #undef CHOSEN
 #undef CHOOSE
 #undef RANDOMIZED_RELU
-#undef WIDE
-#undef NARROW
+#undef IN_FLOAT
+#undef IN_HALF
 #undef TARGET
 #undef ISA

@@ -56,9 +56,9 @@ library.impl("keys", _keys_on_cuda, "CUDA")
 
 def backend_for(x: Tensor) -> ModuleType | None:
     """The module of kernels that serves ``x``; ``None``, after one warning, where the torch definition has to."""
-    kind = x.device.type
-    if kind == "cpu" and cpu.serves(x.dtype):
+    if x.is_cpu and cpu.serves(x.dtype):
         return cpu
+    kind = x.device.type
     if kind == "cuda" and (triton := _triton()) is not None:
         return triton
     if kind in ("cpu", "cuda") and kind not in _warned:
@@ -101,8 +101,8 @@ def _without_values(x: Tensor) -> bool:
     return x.is_neg() or x._is_zerotensor() or _is_legacy_batchedtensor(x)
 
 
-def has_exponential(served: ModuleType, x: Tensor) -> bool:
-    """Whether a backend has its exponential in the precision of ``x``: C has it in float32 alone."""
+def has_activations(served: ModuleType, x: Tensor) -> bool:
+    """Whether a backend computes activations in the precision of ``x``: C does in float32 and below alone."""
     return served is not cpu or x.dtype != torch.float64
 
 
@@ -112,7 +112,7 @@ def backend_of_backward(grad: Tensor, x: Tensor) -> ModuleType | None:
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or transformed() or not (plain(x) and plain(grad)):
         return None
     served = backend_for(x)
-    return served if served is not None and has_exponential(served, x) else None
+    return served if served is not None and has_activations(served, x) else None
 
 
 def in_place_serves(x: Tensor) -> bool:
@@ -193,7 +193,9 @@ class Operator:
     def compute(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():
             return self._traced(*args)
-        if plain(args[0]):
-            return self._compute(*args)
-        with torch._C._AutoDispatchBelowAutograd():
-            return self._op(*args)
+        return self._compute(*args) if plain(args[0]) else compute_below_autograd(self._op, *args)
+
+
+def compute_below_autograd(operator: Any, *args: Any) -> Any:
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*args)

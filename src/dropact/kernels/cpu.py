@@ -9,15 +9,24 @@ import contextlib
 import ctypes
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from dropact._activations import Fused
+
+
 # Where the enumerations of _cpu.c are repeated.
 _DROP, _DROP_BACK, _CHOOSE, _CHOOSE_BACK, _RRELU, _RRELU_BACK, _BITS = range(7)
-_SLOPES = {"relu": 7, "tanh": 8, "sigmoid": 9}
-_SIDE, _SILU, _SILU_BACK = range(10, 13)
+_ACTIVATIONS = (
+    *("identity", "relu", "negative_part", "leaky_relu", "hardtanh", "elu", "gelu", "gelu_tanh", "silu"),
+    *("silu_below_zero", "mish", "tanh", "sigmoid", "softplus", "logsigmoid", "softsign", "hardswish", "hardsigmoid"),
+    *("accelerated_relu", "accelerated_tanh", "accelerated_sigmoid"),
+)
+CODES = {name: code for code, name in enumerate(_ACTIVATIONS)}
+_NONE = (0.0, 0.0, 0.0)
 _OPENMP = ("omp_get_max_threads", "omp_get_thread_num", "omp_get_num_threads", "omp_in_parallel", "GOMP_parallel")
 _CODES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 
@@ -44,12 +53,14 @@ def serves(dtype: torch.dtype) -> bool:
     return extension is not None and dtype in _CODES
 
 
-def drop_relu(x: Tensor, seed: Tensor, drop_prob: Tensor, out: Tensor) -> None:
-    _run(_DROP, out, x, None, int(seed.item()), drop_prob.item())
+def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, out: Tensor) -> None:
+    p = drop_prob if isinstance(drop_prob, float) else drop_prob.item()
+    extension.run(_DROP, _CODES[x.dtype], x.numel(), x.data_ptr(), 0, out.data_ptr(), 0, seed.item(), p, 0.0)
 
 
 def drop_relu_backward(grad: Tensor, y: Tensor, out: Tensor) -> None:
-    _run(_DROP_BACK, out, grad, y)
+    pointers = grad.data_ptr(), y.data_ptr(), out.data_ptr()
+    extension.run(_DROP_BACK, _CODES[y.dtype], y.numel(), *pointers, 0, 0, 0.0, 0.0)
 
 
 def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float, out: Tensor) -> None:
@@ -67,23 +78,37 @@ def choose(a: Tensor, b: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> Non
 def choose_backward(grad: Tensor, seed: Tensor, prob: Tensor, out_a: Tensor, out_b: Tensor) -> None:
     code = _CODES[grad.dtype]
     pointers = grad.data_ptr(), 0, out_a.data_ptr(), out_b.data_ptr()
-    extension.run(_CHOOSE_BACK, code, grad.numel(), *pointers, seed.item(), prob.item(), 0.0, 0.0)
+    extension.run(_CHOOSE_BACK, code, grad.numel(), *pointers, seed.item(), prob.item(), 0.0)
 
 
-def one_sided(x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
-    _run(_SIDE, out, x, None, int(seed.item()), prob.item())
+def pair(x: Tensor, seed: Any, prob: Any, f: Fused, g: Fused, mean: bool, out: Tensor) -> None:
+    _pair(x, None, seed, prob, f, g, mean, out)
 
 
-def relu_or_silu(x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
-    _run(_SILU, out, x, None, int(seed.item()), prob.item())
+def pair_backward(grad: Tensor, x: Tensor, seed: Any, prob: Any, f: Fused, g: Fused, mean: bool, out: Tensor) -> None:
+    _pair(grad, x, seed, prob, f, g, mean, out)
 
 
-def relu_or_silu_backward(grad: Tensor, x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
-    _run(_SILU_BACK, out, grad, x, int(seed.item()), prob.item())
+def _pair(a: Tensor, b: Tensor | None, seed: Any, prob: Any, f: Fused, g: Fused, mean: bool, out: Tensor) -> None:
+    settings = (
+        CODES[f.name],
+        *f.settings,
+        *_NONE[len(f.settings) :],
+        CODES[g.name],
+        *g.settings,
+        *_NONE[len(g.settings) :],
+    )
+    key, p = 0 if seed is None else seed.item(), prob if isinstance(prob, float) else prob.item()
+    extension.pair(_CODES[a.dtype], a.numel(), a.data_ptr(), _pointer(b), out.data_ptr(), key, p, mean, *settings)
+
+
+def _coded(of: Fused) -> tuple[float, ...]:
+    return CODES[of.name], *of.settings, *_NONE[len(of.settings) :]
 
 
 def accelerated_backward(grad: Tensor, x: Tensor, activation: str, a: float, b: float, cap: float, out: Tensor) -> None:
-    _run(_SLOPES[activation], out, grad, x, 0, a, b, cap)
+    code, pointers = CODES[f"accelerated_{activation}"], (grad.data_ptr(), x.data_ptr(), out.data_ptr())
+    extension.pair(_CODES[grad.dtype], grad.numel(), *pointers, 0, 0.0, True, code, a, b, cap, 0, *_NONE)
 
 
 def _pointer(tensor: Tensor | None) -> int:
@@ -92,7 +117,7 @@ def _pointer(tensor: Tensor | None) -> int:
 
 def bits(seed: int, out: Tensor) -> None:
     """The 32-bit words of the elements of ``out``, an int32 tensor: for tests of their quality."""
-    extension.run(_BITS, _CODES[torch.float32], out.numel(), 0, 0, out.data_ptr(), 0, seed, 0.0, 0.0, 0.0)
+    extension.run(_BITS, _CODES[torch.float32], out.numel(), 0, 0, out.data_ptr(), 0, seed, 0.0, 0.0)
 
 
 def _run(
@@ -103,6 +128,5 @@ def _run(
     seed: int = 0,
     p: float = 0.0,
     q: float = 0.0,
-    r: float = 0.0,
 ) -> None:
-    extension.run(operation, _CODES[a.dtype], a.numel(), a.data_ptr(), _pointer(b), out.data_ptr(), 0, seed, p, q, r)
+    extension.run(operation, _CODES[a.dtype], a.numel(), a.data_ptr(), _pointer(b), out.data_ptr(), 0, seed, p, q)

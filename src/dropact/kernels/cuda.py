@@ -14,6 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dropact._activations import Fused
+from dropact.kernels.cuda_activations import slope, value
+
 _BLOCK = tl.constexpr(4096)  # elements per program; divides a page, so that the keys are one pair per program
 _WARPS = 8
 
@@ -158,41 +161,49 @@ def _choose(a_at, b_at, seed_at, prob_at, out_at, count):
 
 
 @triton.jit
-def _one_sided(x_at, seed_at, prob_at, out_at, count):
+def _one_of(name: tl.constexpr, x, a, b, c, dtype: tl.constexpr, of_slope: tl.constexpr):
+    first, second, third = tl.full((), a, dtype), tl.full((), b, dtype), tl.full((), c, dtype)
+    if of_slope:
+        return slope(name, x, first, second, third).to(dtype)
+    return value(name, x, first, second, third).to(dtype)
+
+
+@triton.jit
+def _pair(
+    grad_at,
+    x_at,
+    seed_at,
+    prob_at,
+    out_at,
+    count,
+    f: tl.constexpr,
+    f0: tl.constexpr,
+    f1: tl.constexpr,
+    f2: tl.constexpr,
+    g: tl.constexpr,
+    g0: tl.constexpr,
+    g1: tl.constexpr,
+    g2: tl.constexpr,
+    mean: tl.constexpr,
+    backward: tl.constexpr,
+    dtype: tl.constexpr,
+):
     begin, place, inside = _part(count)
     x = tl.load(x_at + begin + place, mask=inside)
-    value = _wide(x)
-    wanted = tl.where(_chosen(_word(seed_at, begin, place), prob_at), -value, value)
-    tl.store(out_at + begin + place, tl.where(wanted <= 0, 0.0, x), mask=inside)
-
-
-@triton.jit
-def _sigmoid_below_zero(x):
-    # of -x and of x, no exponential of a large number; whatever for positive x
-    e = tl.exp(-tl.abs(x))
-    return 1 / (1 + e), e / (1 + e)
-
-
-@triton.jit
-def _relu_or_silu(x_at, seed_at, prob_at, out_at, count, dtype: tl.constexpr):
-    begin, place, inside = _part(count)
-    x = tl.load(x_at + begin + place, mask=inside)
-    value = x.to(dtype)
-    _, sigmoid = _sigmoid_below_zero(value)
-    silu = tl.where(_chosen(_word(seed_at, begin, place), prob_at), value * sigmoid, 0.0)
-    tl.store(out_at + begin + place, tl.where(value < 0, _narrow(silu.to(dtype), x.dtype), x), mask=inside)
-
-
-@triton.jit
-def _relu_or_silu_backward(grad_at, x_at, seed_at, prob_at, out_at, count, dtype: tl.constexpr):
-    begin, place, inside = _part(count)
-    x = tl.load(x_at + begin + place, mask=inside).to(dtype)
-    grad = tl.load(grad_at + begin + place, mask=inside)
-    rest, sigmoid = _sigmoid_below_zero(x)
-    sloped = _narrow(grad.to(dtype) * (sigmoid * (1 + x * rest)), grad.dtype)
-    silu = tl.where(x < 0, sloped, grad)
-    chosen = _chosen(_word(seed_at, begin, place), prob_at)
-    tl.store(out_at + begin + place, tl.where(chosen, silu, tl.where(x <= 0, 0.0, grad)), mask=inside)
+    wide = x.to(dtype)
+    of_f = _one_of(f, wide, f0, f1, f2, dtype, backward)
+    of_g = _one_of(g, wide, g0, g1, g2, dtype, backward)
+    if mean:
+        # at 0 and 1 one alone, as 0 times infinity is no number
+        prob = tl.load(prob_at).to(tl.float64)
+        y = of_f * (1 - prob).to(dtype) + of_g * prob.to(dtype)
+        y = tl.where(prob == 0, of_f, tl.where(prob == 1, of_g, y))
+    else:
+        y = tl.where(_chosen(_word(seed_at, begin, place), prob_at), of_g, of_f)
+    if backward:
+        grad = tl.load(grad_at + begin + place, mask=inside)
+        y = y * grad.to(dtype)
+    tl.store(out_at + begin + place, _narrow(y, x.dtype), mask=inside)
 
 
 @triton.jit
@@ -260,8 +271,12 @@ def keys(seed: Tensor) -> Tensor:
     return out
 
 
-def drop_relu(x: Tensor, seed: Tensor, drop_prob: Tensor, out: Tensor) -> None:
-    _launch(_drop_relu, x.numel(), x, seed, drop_prob, out)
+def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, out: Tensor) -> None:
+    _launch(_drop_relu, x.numel(), x, seed, _on(x, drop_prob), out)
+
+
+def _on(x: Tensor, prob: float | Tensor) -> Tensor:
+    return prob if isinstance(prob, Tensor) else torch.full((), prob, dtype=torch.float64, device=x.device)
 
 
 def drop_relu_backward(grad: Tensor, y: Tensor, out: Tensor) -> None:
@@ -282,16 +297,36 @@ def choose(a: Tensor, b: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> Non
     _launch(_choose, a.numel(), a, b, seed, prob, out)
 
 
-def one_sided(x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
-    _launch(_one_sided, x.numel(), x, seed, prob, out)
+def pair(x: Tensor, seed: Tensor | None, prob: Any, f: Fused, g: Fused, mean: bool, out: Tensor) -> None:
+    _launch_pair(x, x, seed, prob, f, g, mean, out, backward=False)
 
 
-def relu_or_silu(x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
-    _launch(_relu_or_silu, x.numel(), x, seed, prob, out, dtype=_computed_in(x))
+def pair_backward(
+    grad: Tensor, x: Tensor, seed: Tensor | None, prob: Any, f: Fused, g: Fused, mean: bool, out: Tensor
+) -> None:
+    _launch_pair(grad, x, seed, prob, f, g, mean, out, backward=True)
 
 
-def relu_or_silu_backward(grad: Tensor, x: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> None:
-    _launch(_relu_or_silu_backward, grad.numel(), grad, x, seed, prob, out, dtype=_computed_in(x))
+def _launch_pair(
+    grad: Tensor,
+    x: Tensor,
+    seed: Tensor | None,
+    prob: Any,
+    f: Fused,
+    g: Fused,
+    mean: bool,
+    out: Tensor,
+    backward: bool,
+) -> None:
+    settings = {f"{which}{i}": number for which, of in (("f", f), ("g", g)) for i, number in enumerate(_three(of))}
+    prob = _on(x, prob)
+    arguments = grad, x, prob.to(torch.int64) if seed is None else seed, prob, out  # a mean reads no seed
+    constants = {"f": f.name, "g": g.name, **settings, "mean": mean, "backward": backward, "dtype": _computed_in(x)}
+    _launch(_pair, x.numel(), *arguments, **constants)
+
+
+def _three(of: Fused) -> tuple[float, ...]:
+    return (*of.settings, 0.0, 0.0, 0.0)[:3]
 
 
 def choose_backward(grad: Tensor, seed: Tensor, prob: Tensor, out_a: Tensor, out_b: Tensor) -> None:

@@ -15,19 +15,32 @@ from torch.autograd import Function
 
 from dropact._random import last_below, random_bits_like
 from dropact.kernels import reference
-from dropact.kernels._dispatch import Operator, backend_for, in_place_serves, laid_out, on_device, transformed
+from dropact.kernels._dispatch import (
+    Operator,
+    backend_for,
+    in_place_serves,
+    laid_out,
+    on_device,
+    plain,
+    transformed,
+)
 
 
 def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, inplace: bool = False) -> Tensor:
     """``x`` where positive or dropped, else 0; see :func:`dropact.kernels.reference.drop_relu`."""
-    if transformed():
-        y = reference.drop_relu(x, seed, drop_prob)
-    elif inplace and in_place_serves(x):
-        _Inplace.apply(x, seed, on_device(drop_prob, x))
-        return x  # which comes back as another object where no gradient is recorded
-    else:
-        y = forward_op(x, seed, on_device(drop_prob, x))
+    if not torch.compiler.is_compiling() and not transformed() and plain(x):
+        if not inplace:
+            return _Forward.apply(x, seed, drop_prob) if torch.is_grad_enabled() else _compute(x, seed, drop_prob)
+        if in_place_serves(x):
+            _Inplace.apply(x, seed, drop_prob)
+            return x  # which comes back as another object where no gradient is recorded
+    y = reference.drop_relu(x, seed, drop_prob) if transformed() else forward_op(x, seed, on_device(drop_prob, x))
     return x.copy_(y) if inplace else y
+
+
+def _compute(x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
+    served = backend_for(x)
+    return reference.drop_relu(x, seed, drop_prob) if served is None else _forward(served, x, seed, drop_prob)
 
 
 def _traced(x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
@@ -37,7 +50,7 @@ def _traced(x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
     return torch.maximum(x, torch.where(random_bits_like(seed, x) <= last, floor.to(x.dtype), 0))
 
 
-def _forward(served: ModuleType, x: Tensor, seed: Tensor, drop_prob: Tensor) -> Tensor:
+def _forward(served: ModuleType, x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
     out = torch.empty_like(x)
     served.drop_relu(laid_out(x, out.stride()), seed, drop_prob, out)
     return out
@@ -52,19 +65,25 @@ def _backward(served: ModuleType, grad: Tensor, y: Tensor) -> Tensor:
 
 class _Forward(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, seed: Tensor, drop_prob: Tensor) -> Tensor:
-        y = forward_op.compute(x, seed, drop_prob)
+    def forward(ctx: Any, x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
+        number = not isinstance(drop_prob, Tensor)  # which no operator takes, but a kernel
+        y = _compute(x, seed, drop_prob) if number else forward_op.compute(x, seed, drop_prob)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return backward_op(grad, *ctx.saved_tensors), None, None
+        (y,) = ctx.saved_tensors
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not (plain(y) and plain(grad)):
+            return backward_op(grad, y), None, None
+        served = backend_for(y)
+        to_x = reference.drop_relu_backward(grad, y) if served is None else _backward(served, grad, y)
+        return to_x, None, None
 
 
 class _Inplace(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, seed: Tensor, drop_prob: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
         backend_for(x).drop_relu(x, seed, drop_prob, x)  # type: ignore[union-attr]
         ctx.mark_dirty(x)
         ctx.save_for_backward(x)

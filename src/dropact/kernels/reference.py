@@ -3,8 +3,7 @@
     drop_relu        x where x > 0, or where x < 0 and its bit says "dropped"; else 0
     randomized_relu  x where x > 0, slope * x elsewhere, slope ~ U(lower, upper)
     choose           a where its bit says "chosen", else b
-    one_sided        the negative part of x where its bit says "chosen", else the positive part
-    relu_or_silu     x where x >= 0, SiLU(x) elsewhere where its bit says "chosen", else 0
+    pair             g(x) where its bit says "chosen", else f(x); or the mean of the two
     accelerated      the slope of an activation with that of a shape added, at most a cap (no random bits)
 
 Differentiable by autograd to any order, batched by vmap, traced by torch.compile and torch.export. The derivative of
@@ -15,9 +14,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from dropact._elementwise import silu_below_zero
+from dropact._activations import Fused
+from dropact._elementwise import mix
 from dropact._random import is_chosen, random_bits_like, unit_interval
 
 
@@ -50,20 +49,12 @@ def choose(a: Tensor, b: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
     return torch.where(is_chosen(random_bits_like(seed, a), prob), a, b)
 
 
-def one_sided(x: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
-    """``min(x, 0)`` with probability ``prob``, else ``max(x, 0)``. NaN stays."""
-    chosen = is_chosen(random_bits_like(seed, x), prob)
-    return torch.where(torch.where(chosen, x >= 0, x <= 0), 0, x)
-
-
-def relu_or_silu(x: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
-    """``x`` where it is not negative, else ``SiLU(x)`` with probability ``prob``, else 0. NaN stays."""
-    return choose(silu_below_zero(x), F.relu(x), seed, prob)
-
-
-def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """By the statistics of ``x`` itself, per index of dimension 1."""
-    return F.batch_norm(x, None, None, weight, bias, training=True, momentum=0.0, eps=eps)
+def pair(x: Tensor, seed: Tensor | None, prob: float | Tensor, f: Fused, g: Fused, mean: bool = False) -> Tensor:
+    """``g(x)`` with probability ``prob``, else ``f(x)``, independently per element; or the mean of the two."""
+    if mean:
+        return mix(f.of(x), g.of(x), prob)
+    assert seed is not None
+    return choose(g.of(x), f.of(x), seed, prob)
 
 
 # The backward passes as the kernels compute them. (Autograd of the definitions above needs none of these; tests hold
@@ -79,11 +70,15 @@ def randomized_relu_backward(grad: Tensor, y: Tensor, seed: Tensor, lower: float
     return torch.where(y <= 0, (grad * slope).to(grad.dtype), grad)
 
 
-def relu_or_silu_backward(grad: Tensor, x: Tensor, seed: Tensor, prob: float | Tensor) -> Tensor:
-    wide = x if x.dtype == torch.float64 else x.float()
-    sigmoid = torch.sigmoid(wide)
-    silu = torch.where(x < 0, (grad * (sigmoid * (1 + wide * torch.sigmoid(-wide)))).to(grad.dtype), grad)
-    return torch.where(is_chosen(random_bits_like(seed, x), prob), silu, torch.where(x <= 0, 0, grad))
+def pair_backward(
+    grad: Tensor, x: Tensor, seed: Tensor | None, prob: float | Tensor, f: Fused, g: Fused, mean: bool = False
+) -> Tensor:
+    """By autograd of the definition; differentiable again where gradients are recorded."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x if again and x.requires_grad else x.detach().requires_grad_()
+        (to_x,) = torch.autograd.grad(pair(x, seed, prob, f, g, mean), x, grad, create_graph=again)
+    return to_x
 
 
 def choose_backward(grad: Tensor, seed: Tensor, prob: float | Tensor) -> tuple[Tensor, Tensor]:

@@ -12,43 +12,8 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropact._elementwise import Activation, apply
-
-# The stock module of each name; built without arguments it is that very function.
-STOCK_MODULES: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "relu6": nn.ReLU6,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "selu": nn.SELU,
-    "celu": nn.CELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "mish": nn.Mish,
-    "softplus": nn.Softplus,
-    "softsign": nn.Softsign,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "hardtanh": nn.Hardtanh,
-    "hardswish": nn.Hardswish,
-    "hardsigmoid": nn.Hardsigmoid,
-    "logsigmoid": nn.LogSigmoid,
-}
-
-# By identity, as not all that is callable can be hashed.
-_FUNCTIONS = [
-    (name, getattr(place, name)) for name in STOCK_MODULES for place in (F, torch, Tensor) if hasattr(place, name)
-]
-
-# Stock modules that apply one function to each element in train and eval mode alike.
-ELEMENTWISE_MODULES: tuple[type[nn.Module], ...] = (
-    *STOCK_MODULES.values(),
-    nn.PReLU,
-    nn.Softshrink,
-    nn.Hardshrink,
-    nn.Tanhshrink,
-    nn.Threshold,
-)
+from dropact._activations import ELEMENTWISE_MODULES, STOCK_MODULES, Activation, fused, is_relu
+from dropact._elementwise import apply
 
 
 @runtime_checkable
@@ -80,27 +45,6 @@ def evaluate(activation: Activation, x: Tensor, inplace: bool) -> Tensor:
     return x.copy_(y) if inplace else y
 
 
-# Those whose slope is written down in kernels/reference.py; their modules have no settings.
-_SPELLINGS: dict[str, tuple[tuple[object, ...], type[nn.Module]]] = {
-    "relu": (("relu", F.relu, torch.relu), nn.ReLU),
-    "tanh": (("tanh", F.tanh, torch.tanh), nn.Tanh),
-    "sigmoid": (("sigmoid", F.sigmoid, torch.sigmoid), nn.Sigmoid),
-}
-
-
-def canonical(activation: Activation) -> str | None:
-    """ "relu", "tanh" or "sigmoid" for these in any of their spellings, ``None`` for any other activation."""
-    for name, (spellings, module) in _SPELLINGS.items():
-        if activation in spellings or type(activation) is module:
-            return name
-    return None
-
-
-def is_relu(activation: Activation) -> bool:
-    """Whether ``activation`` is plain ReLU in any of its spellings: it has an operation of its own."""
-    return canonical(activation) == "relu"
-
-
 def same(one: Activation | None, other: Activation | None) -> bool:
     """Whether two activations are one and the same, however they are given.
 
@@ -113,11 +57,8 @@ def same(one: Activation | None, other: Activation | None) -> bool:
 
 
 def _identity(activation: Activation | None) -> object:
-    """Equal for activations that are the same: a name, a stock class with its settings, or the thing itself."""
-    for name, function in _FUNCTIONS:
-        if activation is function:
-            return name
-    known = None if activation is None else simplest(activation)
+    """Equal for activations that are the same: a kernel's or a stock class with its settings, or the thing itself."""
+    known = None if activation is None else fused(activation) or simplest(activation)
     if isinstance(known, nn.Module) and type(known) in ELEMENTWISE_MODULES and not known.state_dict():
         return type(known), tuple(_settings(known).items())
     return known

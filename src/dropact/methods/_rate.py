@@ -89,10 +89,13 @@ class LayerWithRate(nn.Module):
         return self._rate if torch.compiler.is_compiling() or self._is_lent() else self._drop_prob
 
     def rate_on(self, device: torch.device) -> float | Tensor:
-        """The tensor, on a device; the number on the meta device, where there are no values."""
-        if not torch.compiler.is_compiling() and not self._is_lent() and self._rate.device != device:
-            if device.type == "meta":
-                return self._drop_prob
+        """The tensor, on a device; the number where a kernel of the CPU takes it, which is cheaper, and on the meta
+        device, where there are no values."""
+        if torch.compiler.is_compiling() or self._is_lent():
+            return self._rate
+        if device.type in ("cpu", "meta"):
+            return self._drop_prob
+        if self._rate.device != device:
             self.bring_rate(device)
         return self._rate
 

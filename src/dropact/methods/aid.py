@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dropact._elementwise import Activation, negative_part
+from dropact._activations import Activation, negative_part
 from dropact.methods.stochastic_activation import StochasticActivation, stochastic_activation
 
 

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropact import kernels
-from dropact._arguments import check_broadcast, check_choice, check_input, check_mask, check_probability
-from dropact._elementwise import Activation, apply, mix, resolve, show
+from dropact._activations import Activation, fused, is_relu
+from dropact._arguments import FLOATING, check_broadcast, check_choice, check_input, check_mask, check_probability
+from dropact._elementwise import apply, mix, resolve, show
 from dropact._random import as_seed, is_chosen, random_bits_like
 from dropact._sharding import replicated
-from dropact.methods._activation import is_relu, keep_plain_keys, mixed, stock, underlying
+from dropact.methods._activation import keep_plain_keys, mixed, stock, underlying
 from dropact.methods._rate import LayerWithRate
 from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
@@ -82,13 +83,26 @@ def drop_activation(
         check_broadcast(mask, x)
     if not training:
         return _mean(x, drop_prob, activation, inplace)
+    return _random(x, drop_prob, activation, granularity, inplace, seed, mask)
 
+
+def _random(
+    x: Tensor,
+    drop_prob: float | Tensor,
+    activation: Activation,
+    granularity: str,
+    inplace: bool,
+    seed: int | Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
     if mask is None and granularity != "element":
         mask = _coarse_mask(x, as_seed(seed, x), drop_prob, granularity)
     if is_relu(activation):
         if mask is None:
             return kernels.drop_relu(x, as_seed(seed, x), drop_prob, inplace)
         y = kernels.masked_relu(x, mask)
+    elif mask is None and (f := fused(activation)) is not None:
+        return kernels.pair(x, as_seed(seed, x), drop_prob, f, inplace=inplace)
     else:
         source = x.clone() if inplace else x  # the activation may keep its input for backward
         fx = apply(activation, source)
@@ -102,6 +116,8 @@ def _mean(x: Tensor, drop_prob: float | Tensor, activation: Activation, inplace:
             # LeakyReLU of slope 0 makes NaN of -inf
             return F.leaky_relu(x, drop_prob, inplace=inplace) if drop_prob else F.relu(x, inplace=inplace)
         y = torch.where(drop_prob == 0, F.relu(x), torch.where(x > 0, x, x * drop_prob)).to(x.dtype)
+    elif (f := fused(activation)) is not None:
+        return kernels.pair(x, None, drop_prob, f, inplace=inplace, mean=True)
     else:
         source = x.clone() if inplace else x
         y = mix(apply(activation, source), source, drop_prob)
@@ -149,8 +165,12 @@ class DropActivation(LayerWithRate):
     def forward(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor) or x.is_nested:
             return special(self, x)
-        rate = self.rate_on(x.device) if self.training else self.rate()
-        return drop_activation(x, rate, self.activation, self.granularity, self.inplace, training=self.training)
+        if x.dtype not in FLOATING:
+            check_input(x, "DropActivation")
+        # Everything else was checked when it was set.
+        if self.training:
+            return _random(x, self.rate_on(x.device), self.activation, self.granularity, self.inplace)
+        return _mean(x, self.rate(), self.activation, self.inplace)
 
     def replacement_for(self, activation: Activation) -> nn.Module:
         """This layer's settings around another activation: what ``dropact.convert_`` puts in its place."""

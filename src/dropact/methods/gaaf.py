@@ -30,9 +30,10 @@ import torch
 from torch import Tensor, nn
 
 from dropact import kernels
+from dropact._activations import Activation, canonical
 from dropact._arguments import check_choice, check_input, check_positive
-from dropact._elementwise import Activation, apply, resolve, show
-from dropact.methods._activation import canonical, evaluate, keep_plain_keys, same, stock, underlying
+from dropact._elementwise import apply, resolve, show
+from dropact.methods._activation import evaluate, keep_plain_keys, same, stock, underlying
 from dropact.methods._derivative import Backward, Slope, replace_derivative, slope_at, times, wide
 from dropact.methods._tracing import special
 from dropact.theory import UnitNoise

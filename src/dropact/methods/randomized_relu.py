@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropact import kernels
+from dropact._activations import Activation, is_relu
 from dropact._arguments import check_broadcast, check_input, check_number
-from dropact._elementwise import Activation
 from dropact._random import as_seed
-from dropact.methods._activation import is_relu, underlying
+from dropact.methods._activation import underlying
 from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dropact._elementwise import Activation, silu_below_zero
+from dropact._activations import Activation, silu_below_zero
 from dropact.methods.stochastic_activation import StochasticActivation, stochastic_activation
 
 

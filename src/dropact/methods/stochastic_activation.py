@@ -13,16 +13,15 @@ What Drop-Activation, AID and StochA have in common, for functions of one's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from dropact import kernels
+from dropact._activations import Activation, fused
 from dropact._arguments import check_broadcast, check_input, check_mask, check_probability
-from dropact._elementwise import Activation, apply, mix, negative_part, resolve, show, silu_below_zero
+from dropact._elementwise import apply, mix, resolve, show
 from dropact._random import as_seed
-from dropact.methods._activation import evaluate, is_relu, keep_plain_keys, mixed, same, stock, underlying
+from dropact.methods._activation import evaluate, keep_plain_keys, mixed, same, stock, underlying
 from dropact.methods._rate import LayerWithRate
 from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
@@ -78,8 +77,10 @@ def stochastic_activation(
     if not training and evaluation is not None:
         return evaluate(evaluation, x, inplace)
 
-    if training and mask is None and is_relu(activation) and (fused := _fused(replacement)) is not None:
-        return fused(x, as_seed(seed, x), drop_prob, inplace)
+    f, g = fused(activation), fused(replacement)
+    if mask is None and f is not None and g is not None:
+        drawn = as_seed(seed, x) if training else None
+        return kernels.pair(x, drawn, drop_prob, f, g, inplace=inplace, mean=not training)
     source = x.clone() if inplace else x  # the functions may keep their input for backward
     fx, gx = apply(activation, source), apply(replacement, source)
     if not training:
@@ -89,13 +90,6 @@ def stochastic_activation(
     else:
         y = torch.where(mask, gx, fx)
     return x.copy_(y) if inplace else y
-
-
-def _fused(replacement: Activation) -> Callable[..., Tensor] | None:
-    """The operation that puts ``replacement`` in place of ReLU in one pass."""
-    if replacement is negative_part:
-        return kernels.one_sided
-    return kernels.relu_or_silu if replacement is silu_below_zero else None
 
 
 class StochasticActivation(LayerWithRate):

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dropact._activations import Activation
 from dropact._arguments import check_input
-from dropact._elementwise import Activation, resolve, show
+from dropact._elementwise import resolve, show
 from dropact.methods._activation import evaluate, keep_plain_keys, same, stock, underlying
 from dropact.methods._derivative import Slope, replace_derivative, times
 from dropact.methods._tracing import special

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
 import dropact.methods
-from dropact.methods._activation import ELEMENTWISE_MODULES
+from dropact._activations import ELEMENTWISE_MODULES
 from dropact.surgery._frames import At, call_at, callee, caller, is_of_torch, line_of, locate, methods_by_code
 from dropact.surgery._recognise import (
     ACTIVATION,

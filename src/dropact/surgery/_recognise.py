@@ -11,20 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropact.methods._activation import ELEMENTWISE_MODULES, STOCK_MODULES, is_method
+from dropact._activations import ELEMENTWISE_MODULES, GATES, TABLE
+from dropact.methods._activation import is_method
 from dropact.surgery._refuse import refuse_shapeless
 
 Activation = nn.Module | Callable[[Tensor], Tensor]
 
-GATES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)  # what is behind them relies on the range of their values
-
 CONVERTED, ACTIVATION, GATE = "converted", "activation", "gate"
 _UNSAID = "it writes into its input and does not say so: set its attribute inplace to True"
 
-_SHRINKS = {"softshrink": nn.Softshrink, "hardshrink": nn.Hardshrink, "tanhshrink": nn.Tanhshrink}
 # In torch, in torch.nn.functional and as methods of a tensor; with an underscore at the end they work in place.
-_BY_NAME: dict[str, type[nn.Module]] = {**STOCK_MODULES, **_SHRINKS, "threshold": nn.Threshold}
-_SPELLINGS = {name + end: (cls, bool(end)) for name, cls in _BY_NAME.items() for end in ("", "_")}
+_SPELLINGS = {
+    row.name + end: (row.module, bool(end)) for row in TABLE if row.module is not nn.PReLU for end in ("", "_")
+}
 _PLACES: tuple[object, ...] = (F, torch, Tensor, torch._C._nn)
 
 FUNCTIONS: dict[object, tuple[type[nn.Module], bool]] = {

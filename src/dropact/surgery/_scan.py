@@ -13,7 +13,7 @@ from typing import Any
 import torch.fx
 from torch import Tensor, nn
 
-from dropact.methods._activation import ELEMENTWISE_MODULES, STOCK_MODULES
+from dropact._activations import ELEMENTWISE_MODULES, STOCK_MODULES
 from dropact.surgery._edit import Edit, replacing, span
 from dropact.surgery._methods import methods, runs_through_children
 from dropact.surgery._recognise import (

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from dropact.methods._activation import ELEMENTWISE_MODULES
+from dropact._activations import ELEMENTWISE_MODULES
 from dropact.surgery._methods import closure, first_of, methods
 from dropact.surgery._recognise import FUNCTION_NAMES, is_function
 from dropact.surgery._resolve import UNKNOWN, Resolver

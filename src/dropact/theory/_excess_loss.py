@@ -16,8 +16,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from dropact._activations import Activation
 from dropact._arguments import check_choice, check_input, check_number
-from dropact._elementwise import Activation, apply
+from dropact._elementwise import apply
 
 # In a layer of hidden units (N, d) a channel is a unit, and a mask shared by a sample or by the batch is one for all
 # units of each sample: the mean over masks cannot tell the last two apart.

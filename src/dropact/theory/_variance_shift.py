@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dropact._activations import Activation
 from dropact._arguments import check_number
-from dropact._elementwise import Activation, apply, resolve
+from dropact._elementwise import apply, resolve
 from dropact.theory._gaussian import expectations
 
 
