@@ -79,7 +79,7 @@ def _of_parts(x: Tensor, seed: Tensor | None, prob: float | Tensor, f: Fused, g:
             return pair(part, None, prob, f, g, mean=True)
         assert seed is not None
         chosen = is_chosen(bits_of_part(seed, x), prob)
-        return torch.where(chosen, *(pair(part, seed, end, f, g) for end in (1.0, 0.0)))
+        return torch.where(chosen, pair(part, seed, 1.0, f, g), pair(part, seed, 0.0, f, g))
 
     return of_parts(x, of_part)
 
