@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from dropact.surgery._residuals.flow import Truth
+from dropact.surgery._residuals.dataflow import Condition
 
 
 def adds(node: ast.AST) -> bool:
@@ -32,7 +32,7 @@ def operands(node: ast.AST) -> tuple[ast.expr, ast.expr]:
     return (node.args[0], node.args[1]) if len(node.args) == 2 else (node.func.value, node.args[0])
 
 
-def additions(statement: ast.stmt, truth: Truth) -> Iterator[ast.AST]:
+def additions(statement: ast.stmt, truth: Condition) -> Iterator[ast.AST]:
     """The additions that a statement does, inner ones first."""
 
     def within(node: ast.AST) -> Iterator[ast.AST]:

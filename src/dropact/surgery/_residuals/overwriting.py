@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from dropact.surgery._methods import methods
-from dropact.surgery._residuals.flow import Truth, binds, overwritten, writes
-from dropact.surgery._residuals.truths import Truths
+from dropact.surgery._residuals.dataflow import Condition, binds, overwritten, writes
+from dropact.surgery._residuals.static_conditions import StaticConditions
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._source import UnreadableError, read
 
@@ -83,12 +83,12 @@ def overwrites(module: nn.Module) -> bool:
         return True  # for all that is known
     resolver = Resolver(module, source)
     names = [a.arg for a in ast.walk(source.node.args) if isinstance(a, ast.arg) and a.arg != source.self_name]
-    changed = changes(source.node.body, Overwriting(resolver), Truths(resolver), names)
+    changed = changes(source.node.body, Overwriting(resolver), StaticConditions(resolver), names)
     return any(f"given {name}" in found for name in names for found in changed)
 
 
 def changes(
-    statements: Sequence[ast.stmt], overwriting: Overwriting, truth: Truth, arguments: Sequence[str] = ()
+    statements: Sequence[ast.stmt], overwriting: Overwriting, truth: Condition, arguments: Sequence[str] = ()
 ) -> list[set[str]]:
     """For each statement the names that it may bind anew or whose tensor it may change in place, under any name.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import re
 import textwrap
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -13,30 +12,15 @@ from torch import nn
 
 from dropact.surgery._edit import Edit, span
 from dropact.surgery._methods import methods
-from dropact.surgery._recognise import kind_of
 from dropact.surgery._residuals.additions import additions, adds, operands, replace
-from dropact.surgery._residuals.flow import Truth, binds, cut, exposed, may_bind, names_read
+from dropact.surgery._residuals.dataflow import Condition, binds, cut, exposed, may_bind, names_read
+from dropact.surgery._residuals.judgement import begins_outside, why_none
 from dropact.surgery._residuals.overwriting import Overwriting, changes, in_line
-from dropact.surgery._residuals.truths import Truths
-from dropact.surgery._residuals.worth import Worth, Worths, weights
+from dropact.surgery._residuals.provenance import Provenance, Provenances, weights
+from dropact.surgery._residuals.static_conditions import StaticConditions
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._scan import why_not_editable
 from dropact.surgery._source import Source, UnreadableError, end_of, read, start_of
-
-PROJECTION = 1  # weights that a shortcut may pass: what has more is no shortcut
-_AROUND, _NO_VALUES = re.compile(r"input_tensor|residual|shortcut|identity"), re.compile(r"mask|bias|pos")
-_POSITIONS = re.compile(r"\w*pos(ition(al|s)?)?_?(emb|enc|conv)\w*|\b(self\.)?positions?\b", re.IGNORECASE)
-# Methods that put one layer in place of a unit's parallel ones.
-_MERGES = ("reparameterize", "switch_to_deploy", "fuse")
-
-
-def merges_into_one(owner: nn.Module) -> bool:
-    return any(callable(getattr(type(owner), name, None)) for name in _MERGES)
-
-
-def _bends(called: object) -> bool:
-    """Whether a module has an activation in it, so that it is no linear part of a sum."""
-    return isinstance(called, nn.Module) and any(kind_of(part) is not None for part in called.modules())
 
 
 @dataclass(eq=False)
@@ -126,11 +110,11 @@ class _Rewriter:
         self._drop_paths, self._wanted, self._problem = drop_paths, wanted, problem
         self._node = copy.deepcopy(source.node)
         self._resolver = Resolver(owner, source)
-        self._truth = Truths(self._resolver)
+        self._truth = StaticConditions(self._resolver)
         self._overwriting = Overwriting(self._resolver)
         arguments = [a.arg for a in ast.walk(self._node.args) if isinstance(a, ast.arg)]
         self._self = source.self_name
-        self._worths = Worths([a for a in arguments if a != self._self], self._resolver, self._truth)
+        self._provenances = Provenances([a for a in arguments if a != self._self], self._resolver, self._truth)
         code = source.function.__code__
         self._local = {*code.co_varnames, *code.co_cellvars}
         self.found: list[Residual] = []
@@ -138,7 +122,7 @@ class _Rewriter:
         self.changed = False
 
     def run(self) -> None:
-        self._suite(self._node.body, [], self._worths, "", loop=False)
+        self._suite(self._node.body, [], self._provenances, "", loop=False)
 
     def edit(self) -> Edit:
         """The whole body anew, the docstring left where it is."""
@@ -153,7 +137,7 @@ class _Rewriter:
         return span(self._source, start_of(old[0]), end_of(old[-1]), text)  # type: ignore[arg-type]
 
     def _suite(
-        self, suite: list[ast.stmt], tails: list[list[ast.stmt]], worths: Worths, condition: str, loop: bool
+        self, suite: list[ast.stmt], tails: list[list[ast.stmt]], provenances: Provenances, condition: str, loop: bool
     ) -> None:
         index = 0
         while index < len(suite):
@@ -163,34 +147,34 @@ class _Rewriter:
                 known = self._truth(statement.test)
                 test = ast.unparse(statement.test)
                 if known is None:
-                    self._suite(statement.body, rest, worths.copy(), condition or test, loop)
-                    self._suite(statement.orelse, rest, worths.copy(), condition or f"not ({test})", loop)
+                    self._suite(statement.body, rest, provenances.copy(), condition or test, loop)
+                    self._suite(statement.orelse, rest, provenances.copy(), condition or f"not ({test})", loop)
                 else:
                     runs, other = (statement.body, statement.orelse)[:: 1 if known else -1]
-                    if self._would_add(other, rest, worths):
+                    if self._would_add(other, rest, provenances):
                         self.unreached.append(f"{test} is {known}")
-                    if self._would_add(runs, rest, worths):
+                    if self._would_add(runs, rest, provenances):
                         # For this module it is no question; what stands in it may belong to what stands before.
                         suite[index : index + 1] = runs
                         continue
             elif isinstance(statement, ast.With):
-                self._suite(statement.body, rest, worths.copy(), condition, loop)
+                self._suite(statement.body, rest, provenances.copy(), condition, loop)
             elif isinstance(statement, ast.For | ast.While):
-                inner = worths.copy()
+                inner = provenances.copy()
                 if isinstance(statement, ast.For):
                     inner.forget(statement.target)
                 self._suite(statement.body, rest, inner, condition, loop=True)
             elif not isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.Try):
-                index = self._statement(suite, index, tails, worths, condition, loop)
-            worths.run(suite[index])
+                index = self._statement(suite, index, tails, provenances, condition, loop)
+            provenances.run(suite[index])
             index += 1
 
-    def _would_add(self, suite: list[ast.stmt], tails: list[list[ast.stmt]], worths: Worths) -> bool:
+    def _would_add(self, suite: list[ast.stmt], tails: list[list[ast.stmt]], provenances: Provenances) -> bool:
         """Whether code that never runs has a residual addition in it."""
         state = self.found, self.unreached, self._names, self._wanted
         self.found, self.unreached, self._names, self._wanted = [], [], _names(self._owner), lambda residual: False
         try:
-            self._suite(copy.deepcopy(suite), tails, worths.copy(), "", loop=False)
+            self._suite(copy.deepcopy(suite), tails, provenances.copy(), "", loop=False)
             return any(not residual.doubtful for residual in self.found)
         finally:
             self.found, self.unreached, self._names, self._wanted = state
@@ -200,7 +184,7 @@ class _Rewriter:
         suite: list[ast.stmt],
         index: int,
         tails: list[list[ast.stmt]],
-        worths: Worths,
+        provenances: Provenances,
         condition: str,
         loop: bool,
     ) -> int:
@@ -208,46 +192,36 @@ class _Rewriter:
         as_written = [(node, ast.unparse(node)) for node in additions(suite[index], self._truth)]
         for node, text in as_written:
             left, right = operands(node)
-            if worths.is_sequence(left) or worths.is_sequence(right):
+            if provenances.is_sequence(left) or provenances.is_sequence(right):
                 continue
-            one, other = worths.value(left), worths.value(right)
+            one, other = provenances.value(left), provenances.value(right)
             alone = one.passed_alone(other), other.passed_alone(one)
             heavy, light = map(weights, alone)
             if heavy == light == 0 or not one.paths or not other.paths:
                 continue
             residual = self._residual(node, text, condition)
             if not one.shares_with(other):
-                around = right if heavy else left
-                if min(heavy, light) == 0 and isinstance(around, ast.Name) and not _NO_VALUES.search(around.id):
-                    residual.problem = (
-                        f"its branch begins outside this module, where {around.id} comes from, as in post-norm blocks: "
-                        "put dropact.StochasticDepth there by hand"
-                    )
-                    residual.doubtful = _AROUND.search(around.id) is None
+                if min(heavy, light) == 0 and (outside := begins_outside(right if heavy else left)) is not None:
+                    residual.problem, residual.doubtful = outside
                     self.found.append(residual)
                 continue
             self.found.append(residual)
             branch, shortcut = (left, right) if heavy > light else (right, left)
-            modules = [self._resolver.value(call.func) for call, _ in alone[heavy < light]]
-            if positions := _POSITIONS.search(f"{ast.unparse(branch)} {type(self._owner).__name__}"):
-                residual.problem = f"it adds positions, {positions[0]}"
-            elif merges_into_one(self._owner) and not any(map(_bends, modules)):
-                residual.problem = f"a {type(self._owner).__name__} is merged into one layer, with all of its branches"
-            elif heavy == light or min(heavy, light) > PROJECTION:
-                numbers = f"{heavy} each" if heavy == light else f"{heavy} and {light}"
-                residual.problem = f"neither side is a shortcut: both pass through weights, {numbers}"
-            elif worths.is_mixture(shortcut, worths.value(branch)):
+            calls = {call for call, _ in alone[heavy < light]}
+            called = [self._resolver.value(call.func) for call in calls]
+            if (said := why_none(self._owner, branch, called, heavy, light)) is not None:
+                residual.problem = said
+            elif provenances.is_mixture(shortcut, provenances.value(branch)):
                 residual.problem = "neither side is a shortcut: a gate mixes them"
             if residual.problem is not None and residual.problem != self._problem:
                 residual.doubtful = True
                 continue
             # A later branch of the same value, in parallel to this one, goes around the same shortcut.
-            _mark(node, Worth.of(f"+{residual.name}") | worths.value(shortcut))
+            provenances.sums[node] = Provenance.of(f"+{residual.name}") | provenances.value(shortcut)
             if loop:
                 residual.problem = "it stands in a loop, in which its branch is another one each time"
             if residual.problem is None:
-                calls = {call for call, _ in alone[heavy < light]}
-                index = self._convert(suite, index, tails, worths, node, branch, shortcut, calls, residual)
+                index = self._convert(suite, index, tails, provenances, node, branch, shortcut, calls, residual)
         return index
 
     def _residual(self, node: ast.AST, text: str, condition: str) -> Residual:
@@ -263,7 +237,7 @@ class _Rewriter:
         suite: list[ast.stmt],
         index: int,
         tails: list[list[ast.stmt]],
-        worths: Worths,
+        provenances: Provenances,
         node: ast.AST,
         branch: ast.expr,
         shortcut: ast.expr,
@@ -280,9 +254,11 @@ class _Rewriter:
         made = cut(suite, index, branch, elsewhere, after, changed, self._local, self._self, self._truth)
         inside = [suite[i] for i in made.statements]
         kept = [s for i, s in enumerate(suite[:index]) if i not in made.statements]
-        unsure = set(made.inputs) - worths.bound
-        unsure &= worths.given.union(*map(may_bind, kept))
-        inputs = [name for name in made.inputs if name in worths.bound | unsure]  # others have no value from before
+        unsure = set(made.inputs) - provenances.bound
+        unsure &= provenances.given.union(*map(may_bind, kept))
+        inputs = [
+            name for name in made.inputs if name in provenances.bound | unsure
+        ]  # others have no value from before
         held = made.held or "a part of it"
         walked = [n for part in (*inside, branch) for n in ast.walk(part)]
         residual.drop_path = self._drop_path(walked)
@@ -307,7 +283,7 @@ class _Rewriter:
         call = ast.parse(f"{self._self}.{residual.child}(_, {name}, ({taken}), owners=({owners}))", mode="eval").body
         assert isinstance(call, ast.Call)
         call.args[0] = shortcut
-        _mark(call, node.worth)  # type: ignore[attr-defined]
+        provenances.sums[call] = provenances.sums[node]
         if isinstance(node, ast.AugAssign):
             suite[index] = ast.Assign(targets=[node.target], value=call)
         elif target:
@@ -338,7 +314,7 @@ class _Rewriter:
         return list(found)
 
 
-def _read_besides(statement: ast.stmt, branch: ast.expr, truth: Truth) -> set[str]:
+def _read_besides(statement: ast.stmt, branch: ast.expr, truth: Condition) -> set[str]:
     """What a statement reads outside the expression ``branch``."""
     found = names_read(statement, truth, besides=branch)
     if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
@@ -346,7 +322,3 @@ def _read_besides(statement: ast.stmt, branch: ast.expr, truth: Truth) -> set[st
         if isinstance(branch, ast.Name) and branch.id == name and branch is not statement.value:
             found = names_read(statement.value, truth)  # the target is the branch
     return found
-
-
-def _mark(node: ast.AST, worth: Worth) -> None:
-    node.worth = worth  # type: ignore[attr-defined]

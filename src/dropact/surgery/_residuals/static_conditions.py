@@ -12,7 +12,7 @@ from dropact.surgery._resolve import UNKNOWN, Resolver
 _ORDERS = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
 
 
-class Truths:
+class StaticConditions:
     """Tests that the module at hand decides: of its own attributes, the mode it is in aside."""
 
     def __init__(self, resolver: Resolver) -> None:

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-Truth = Callable[[ast.expr], bool | None]  # what a test is on the module at hand, where that can be said
+Condition = Callable[[ast.expr], bool | None]  # what a test is on the module at hand, where that can be said
 Overwrites = Callable[[ast.Call], bool]  # whether the module called changes its argument in place
 
 _UNMOVABLE = (
@@ -39,7 +39,7 @@ def _own(node: ast.AST) -> Iterator[ast.AST]:
             yield from _own(child)
 
 
-def names_read(node: ast.AST, truth: Truth | None = None, besides: ast.expr | None = None) -> set[str]:
+def names_read(node: ast.AST, truth: Condition | None = None, besides: ast.expr | None = None) -> set[str]:
     """All names that are read in a piece of code, in whatever order, but those of its inner functions' own."""
     if node is besides:
         return set()
@@ -90,7 +90,7 @@ def may_bind(statement: ast.stmt) -> set[str]:
     return found
 
 
-def binds(statement: ast.stmt, truth: Truth) -> set[str]:
+def binds(statement: ast.stmt, truth: Condition) -> set[str]:
     """The names that a statement surely binds anew."""
     if isinstance(statement, ast.If):
         known = truth(statement.test)
@@ -138,7 +138,7 @@ def overwritten(statement: ast.stmt, overwrites: Overwrites) -> set[str]:
     return found
 
 
-def exposed(statements: Sequence[ast.stmt], truth: Truth) -> set[str]:
+def exposed(statements: Sequence[ast.stmt], truth: Condition) -> set[str]:
     """The names whose values from before these statements are read in them."""
     found: set[str] = set()
     bound: set[str] = set()
@@ -192,7 +192,7 @@ def cut(
     changes: Sequence[set[str]],
     local: set[str],
     self_name: str | None,
-    truth: Truth,
+    truth: Condition,
 ) -> Cut:
     """The statements of ``suite`` before ``at`` that serve nothing but ``branch``, an expression of statement ``at``.
 

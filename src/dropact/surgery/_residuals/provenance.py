@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from dropact.surgery._methods import methods
-from dropact.surgery._residuals.flow import binds, may_bind
-from dropact.surgery._residuals.truths import Truths
+from dropact.surgery._residuals.dataflow import binds, may_bind
+from dropact.surgery._residuals.static_conditions import StaticConditions
 from dropact.surgery._resolve import UNKNOWN, Resolver
 from dropact.surgery._source import UnreadableError, read
 
@@ -27,27 +27,27 @@ Dependence = list[tuple[str, bool]]  # by argument
 
 
 @dataclass(frozen=True)
-class Worth:
+class Provenance:
     """The arguments and earlier sums that a value comes from, each with the calls that have weights on the way from
     there, and how many they have."""
 
     paths: Mapping[str, Passed] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, *roots: str) -> Worth:
+    def of(cls, *roots: str) -> Provenance:
         return cls(dict.fromkeys(roots, frozenset()))
 
-    def __or__(self, other: Worth) -> Worth:
+    def __or__(self, other: Provenance) -> Provenance:
         roots = {**self.paths, **other.paths}
-        return Worth({r: self.paths.get(r, frozenset()) | other.paths.get(r, frozenset()) for r in roots})
+        return Provenance({r: self.paths.get(r, frozenset()) | other.paths.get(r, frozenset()) for r in roots})
 
-    def through(self, call: ast.Call, count: int) -> Worth:
-        return Worth({root: passed | {(call, count)} for root, passed in self.paths.items()})
+    def through(self, call: ast.Call, count: int) -> Provenance:
+        return Provenance({root: passed | {(call, count)} for root, passed in self.paths.items()})
 
-    def shares_with(self, other: Worth) -> bool:
+    def shares_with(self, other: Provenance) -> bool:
         return not self.paths.keys().isdisjoint(other.paths)
 
-    def passed_alone(self, other: Worth) -> Passed:
+    def passed_alone(self, other: Provenance) -> Passed:
         """What this value has passed since what both come from, if anything, and the other has not."""
         common = self.paths.keys() & other.paths.keys()
         mine, others = (frozenset().union(*(w.paths[root] for root in common or w.paths)) for w in (self, other))
@@ -58,7 +58,7 @@ def weights(passed: Passed) -> int:
     return sum(count for _, count in passed)
 
 
-NOTHING = Worth()
+NOTHING = Provenance()
 
 
 _LOSS = re.compile("(?:loss|cross_entropy.*|kl_div)$")
@@ -72,25 +72,26 @@ def _is_of_shape(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and node.attr in _SHAPE
 
 
-class Worths:
-    """The worths of a method's variables, statement by statement."""
+class Provenances:
+    """The provenances of a method's variables, statement by statement."""
 
-    def __init__(self, arguments: Iterable[str], resolver: Resolver, truth: Truths | None = None) -> None:
-        self._resolver, self._truth = resolver, truth or Truths(resolver)
-        self.of: dict[str, Worth] = {name: Worth.of(name) for name in arguments}
+    def __init__(self, arguments: Iterable[str], resolver: Resolver, truth: StaticConditions | None = None) -> None:
+        self._resolver, self._truth = resolver, truth or StaticConditions(resolver)
+        self.of: dict[str, Provenance] = {name: Provenance.of(name) for name in arguments}
+        self.sums: dict[ast.AST, Provenance] = {}  # residual sums, which begin anew
         self.sequences: set[str] = set()  # names of tuples and lists
         self.bound = set(self.of)  # names that have a value, loops taken to be run through
         self.given = set(self.of)  # those that may have had one where the suite begins
         self._known: dict[FunctionType, Dependence | None] = {}
 
-    def copy(self) -> Worths:
-        twin = Worths((), self._resolver, self._truth)
-        twin.of, twin.sequences, twin._known = dict(self.of), set(self.sequences), self._known
+    def copy(self) -> Provenances:
+        twin = Provenances((), self._resolver, self._truth)
+        twin.of, twin.sequences, twin.sums, twin._known = dict(self.of), set(self.sequences), self.sums, self._known
         twin.bound, twin.given = set(self.bound), self.bound | set(self.of)
         return twin
 
-    def value(self, node: ast.AST) -> Worth:
-        if (sum_of := getattr(node, "worth", None)) is not None:
+    def value(self, node: ast.AST) -> Provenance:
+        if (sum_of := self.sums.get(node)) is not None:
             return sum_of
         if isinstance(node, ast.Name):
             return self.of.get(node.id, NOTHING)
@@ -122,7 +123,7 @@ class Worths:
             return isinstance(node.op, ast.Add) and (self.is_sequence(node.left) or self.is_sequence(node.right))
         return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
-    def is_mixture(self, node: ast.expr, branch: Worth) -> bool:
+    def is_mixture(self, node: ast.expr, branch: Provenance) -> bool:
         """Whether it is a product with a gate that the branch has passed as well, as in (1 - z) * h + z * q."""
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
             return False
@@ -183,11 +184,11 @@ class Worths:
         ):
             return None
         names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)][1:]
-        inner = Worths(names, Resolver(self._resolver.owner, source))
+        inner = Provenances(names, Resolver(self._resolver.owner, source))
         inner._known = self._known
-        returns: list[Worth] = []
+        returns: list[Provenance] = []
         inner.returned(source.node.body, returns)
-        wanted: set[str] = set().union(*(worth.paths for worth in returns))
+        wanted: set[str] = set().union(*(provenance.paths for provenance in returns))
         return [(name, name in wanted) for name in names]
 
     def _method(self, node: ast.expr) -> FunctionType | None:
@@ -197,7 +198,7 @@ class Worths:
         found = methods(type(self._resolver.owner)).get(node.attr)
         return found.function if found is not None and self._resolver.value(node) is UNKNOWN else None
 
-    def returned(self, statements: Iterable[ast.stmt], found: list[Worth]) -> None:
+    def returned(self, statements: Iterable[ast.stmt], found: list[Provenance]) -> None:
         """Adds what these statements may return, and runs them."""
         for statement in statements:
             if isinstance(statement, ast.Return):
@@ -222,20 +223,20 @@ class Worths:
         return modules + sum(isinstance(value, Tensor) and value.dim() >= 2 for value in given)
 
     def run(self, statement: ast.stmt) -> None:
-        """What the variables are worth after a statement."""
+        """Follow a statement."""
         self.bound |= binds(statement, self._truth) if isinstance(statement, ast.If) else may_bind(statement)
-        sum_of = getattr(statement, "worth", None)
+        sum_of = self.sums.get(statement)
         if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
             if statement.value is None:
                 return
-            worth = self.value(statement.value)
+            provenance = self.value(statement.value)
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             for target in targets:
                 if isinstance(statement, ast.AugAssign):
-                    worth = sum_of if sum_of is not None else worth | self.value(target)
+                    provenance = sum_of if sum_of is not None else provenance | self.value(target)
                 for name in ast.walk(target):
                     if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
-                        self.of[name.id] = worth
+                        self.of[name.id] = provenance
                 if isinstance(target, ast.Name) and not isinstance(statement, ast.AugAssign):
                     longer = {target.id} if self.is_sequence(statement.value) else set()
                     self.sequences = self.sequences - {target.id} | longer
@@ -272,8 +273,8 @@ class Worths:
             self.of = {name: _joined(end.get(name, NOTHING) for end in ends) for name in names}
 
 
-def _joined(worths: Iterable[Worth]) -> Worth:
+def _joined(provenances: Iterable[Provenance]) -> Provenance:
     whole = NOTHING
-    for worth in worths:
-        whole |= worth
+    for provenance in provenances:
+        whole |= provenance
     return whole
