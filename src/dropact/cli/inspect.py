@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     for name in ("dataset", "method", "drop_prob", "seed"):
         if is_run and getattr(args, name) is not None:
             raise UsageError(f"--{name.replace('_', '-')}: the run in {path} says it itself")
-    config = run_config(path) if is_run else named(args)
+    config = run_config(path) if is_run else config_of(args)
     check_look(config, args.images)  # before anything is loaded
     if args.out.is_dir():
         raise UsageError(f"--out: got {args.out}, a folder, accepted: the name of a page")
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     console.print(f"Written: {args.out}", soft_wrap=True, markup=False, highlight=False)
 
 
-def named(args: argparse.Namespace) -> Any:
+def config_of(args: argparse.Namespace) -> Any:
     """The config of a network by name."""
     from dropact.experiments.config import RunConfig
 

@@ -94,24 +94,11 @@ def training_part(config: RunConfig, data: Dataset, device: torch.device = HOST)
     if config.train_on == "train+validation":
         images, labels = torch.cat([images, data.x_validation]), torch.cat([labels, data.y_validation])
     if config.train_images is not None:
-        check_train_images(config, len(labels))
+        count = trained_on(config, len(data.y_train), len(data.y_validation))
         # In the order of the part: which images are chosen is all that the number decides.
-        chosen = stratified_order(labels, derived_seed(config.seed, "images") % 2**32)[: config.train_images].sort()[0]
+        chosen = stratified_order(labels, derived_seed(config.seed, "images") % 2**32)[:count].sort()[0]
         images, labels = images[chosen], labels[chosen]
     return part_of(images, labels, config, device)
-
-
-def check_train_images(config: RunConfig, available: int) -> None:
-    """That the part that `config` trains on has as many images as it asks for.
-
-    Raises:
-        ConfigError: it has fewer.
-    """
-    if config.train_images is not None and config.train_images > available:
-        raise ConfigError(
-            f"train_images: got {config.train_images}, accepted: at most {available}, the {config.train_on} part of "
-            f"{config.dataset}"
-        )
 
 
 def augmentation_of(config: RunConfig) -> Augmentation:
@@ -129,14 +116,18 @@ def batch_order(config: RunConfig, images: int, epoch: int) -> tuple[Tensor, ...
     return torch.randperm(images, generator=stream(config.seed, "order", epoch)).tensor_split(batches)
 
 
-def trained_on(config: RunConfig, data: Dataset) -> int:
-    """How many images of `data` an epoch has.
+def trained_on(config: RunConfig, train: int, validation: int) -> int:
+    """How many images an epoch has, of those in the two parts.
 
     Raises:
         ConfigError: `config` asks for more than there are.
     """
-    available = len(data.y_train) + (len(data.y_validation) if config.train_on == "train+validation" else 0)
-    check_train_images(config, available)
+    available = train + (validation if config.train_on == "train+validation" else 0)
+    if config.train_images is not None and config.train_images > available:
+        raise ConfigError(
+            f"train_images: got {config.train_images}, accepted: at most {available}, the {config.train_on} part of "
+            f"{config.dataset}"
+        )
     return available if config.train_images is None else config.train_images
 
 

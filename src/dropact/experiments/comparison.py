@@ -22,8 +22,8 @@ from dropact.experiments.packed import STUDY, read_study
 from dropact.experiments.records import RUNS
 from dropact.experiments.schema import Count, MismatchError, checked
 
-LOCK = ".lock"
-VERBS = {"comparison.json": "compare", "reproduction.json": "reproduce"}  # what claims a folder, and what extends it
+CLAIM_LOCK = ".lock"
+EXTENDED_BY = {"comparison.json": "compare", "reproduction.json": "reproduce"}  # the verb for each claim
 
 
 class ComparisonValues(TypedDict):
@@ -204,7 +204,7 @@ def claim_folder(folder: Path, asked: C) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Of two that join at once the second adds to what the first has written.
-        with held(folder / LOCK, f"the {type(asked).__name__.lower()}", patience=10.0):
+        with held(folder / CLAIM_LOCK, f"the {type(asked).__name__.lower()}", patience=10.0):
             values = join_folder(folder, asked).to_values()
             write_text(folder / asked.file, json.dumps(values, indent=2) + "\n")
     except OSError as error:
@@ -218,7 +218,7 @@ def check_run_folder(folder: Path) -> None:
         RecordError: the folder is a file, cannot be written, or holds something else.
     """
     check_folder(folder)
-    for file, verb in VERBS.items():
+    for file, verb in EXTENDED_BY.items():
         what = file.removesuffix(".json")
         if (folder / file).exists() or what in read_study(folder):
             raise RecordError(f"{folder}: holds a {what}; extend it with `dropact {verb}`, or choose another --out")

@@ -159,7 +159,7 @@ def _sensitive_budget(network: nn.Module, options: Options, sample: Sample) -> N
 
 
 # The policies that Cubuk et al. (2019) found, in torchvision's names, and the data sets they stand for.
-POLICIES = {"cifar10": "cifar10", "cifar100": "cifar10", "svhn": "svhn"}
+POLICY_OF = {"cifar10": "cifar10", "cifar100": "cifar10", "svhn": "svhn"}
 
 # Tables list them in this order.
 METHODS: Mapping[str, Regulariser] = {
@@ -179,7 +179,7 @@ METHODS: Mapping[str, Regulariser] = {
         lambda options: DropActivation(drop_prob=options["drop_prob"]),
     ),
     "autoaugment": Regulariser(
-        "AutoAugment", images=lambda options, dataset: {"autoaugment": POLICIES[dataset]}, datasets=POLICIES
+        "AutoAugment", images=lambda options, dataset: {"autoaugment": POLICY_OF[dataset]}, datasets=POLICY_OF
     ),
     # The side of the hole in pixels: DeVries and Taylor (2017).
     "cutout": Regulariser(

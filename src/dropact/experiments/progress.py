@@ -20,7 +20,7 @@ from dropact.experiments.records import (
     TIMING,
     Epoch,
     RunFiles,
-    Timing,
+    RunTimes,
     has_diverged,
     read_config,
 )
@@ -74,7 +74,7 @@ def _is_held(path: Path) -> bool:
 
 def _seconds(run: RunFiles) -> float | None:
     try:
-        return parsed(Timing, run.text(TIMING), run.path(TIMING))["total_seconds"]
+        return parsed(RunTimes, run.text(TIMING), run.path(TIMING))["total_seconds"]
     except RecordError:
         return None
 

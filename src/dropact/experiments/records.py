@@ -61,7 +61,7 @@ class Shift(TypedDict):
     variance_shift: float | None
 
 
-class Timing(TypedDict):
+class RunTimes(TypedDict):
     """timing.json"""
 
     total_seconds: Seconds
@@ -309,7 +309,7 @@ class RunWriter:
         torch.save(state, weights)  # in memory: torch makes another error of a full disk
         write_atomically(self._directory / WEIGHTS, lambda file: file.write(weights.getbuffer()))
         total = sum(seconds) + end_seconds
-        timing: Timing = {"total_seconds": total, "epoch_seconds": seconds, "end_seconds": end_seconds}
+        timing: RunTimes = {"total_seconds": total, "epoch_seconds": seconds, "end_seconds": end_seconds}
         write_text(self._directory / TIMING, json.dumps(timing, indent=2) + "\n")
         sealed: SealedResult = {**result, "metrics_sha256": _digest("".join(self._lines))}
         if self._recorded:

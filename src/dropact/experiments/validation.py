@@ -52,7 +52,7 @@ def check_runnable(
     with torch.random.fork_rng(devices=[]):
         for config in kinds.values():
             of = sets[config.dataset]
-            check_trainable(config, trained_on(config, of), device, ranks)
+            check_trainable(config, trained_on(config, len(of.y_train), len(of.y_validation)), device, ranks)
             if device is not None or is_available(config.network):
                 initial_network(config, of, LOOKED_AT)
 

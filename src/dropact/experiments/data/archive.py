@@ -13,10 +13,9 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from dropact.experiments.data.dataset import Dataset, stratified_order
+from dropact.experiments.data.dataset import SPLIT_SEED, Dataset, stratified_order
 from dropact.experiments.errors import DataError
 
-SPLIT_SEED = 20_181_114
 VALIDATION_SHARE = 10  # one image in ten
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 _PIECE = 1 << 22  # bytes read at once

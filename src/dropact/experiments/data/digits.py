@@ -7,10 +7,9 @@ network overfits it, which is where a regulariser has something to do.
 
 import torch
 
-from dropact.experiments.data.dataset import Dataset, stratified_order
+from dropact.experiments.data.dataset import SPLIT_SEED, Dataset, stratified_order
 
 TRAIN, VALIDATION, TEST = 300, 300, 1197
-SPLIT_SEED = 20_181_114
 
 
 def load_digits() -> Dataset:

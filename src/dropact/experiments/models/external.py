@@ -10,7 +10,7 @@ from torch import nn
 
 from dropact.experiments.errors import ConfigError
 
-PACKAGES = ("torchvision", "timm")
+PROVIDERS = ("torchvision", "timm")
 # These two have a second classifier, for training only, and warn unless told how to draw their weights.
 _TORCHVISION_OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
@@ -25,7 +25,7 @@ def is_external(name: str) -> bool:
     (True, False, False)
     """
     package, colon, network = name.partition(":")
-    return package in PACKAGES and bool(colon and network)
+    return package in PROVIDERS and bool(colon and network)
 
 
 def is_available(name: str) -> bool:

@@ -8,7 +8,7 @@ from torch import nn
 from dropact.experiments.errors import ConfigError
 from dropact.experiments.models.cnn import cnn
 from dropact.experiments.models.densenet import densenet_bc
-from dropact.experiments.models.external import PACKAGES, external, is_external
+from dropact.experiments.models.external import PROVIDERS, external, is_external
 from dropact.experiments.models.mlp import mlp
 from dropact.experiments.models.preresnet import PreBasicBlock, PreBottleneck, preresnet
 from dropact.experiments.models.resnet import BasicBlock, Bottleneck, resnet
@@ -74,7 +74,7 @@ wrn-16-2, wrn-16-4, wrn-16-8, wrn-20-10, wrn-28-10, densenet-bc-100-12, densenet
         ConfigError: one of the two.
     """
     if name not in NETWORKS and not is_external(name):
-        others = " or ".join(f"{package}:NAME" for package in PACKAGES)
+        others = " or ".join(f"{package}:NAME" for package in PROVIDERS)
         raise ConfigError(f"network: got {name!r}, accepted: {', '.join(NETWORKS)}; {others}")
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout: got {dropout!r}, accepted: a number from 0 to below 1")

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from dropact.experiments.batches import Batches, check_train_images, part_of
+from dropact.experiments.batches import Batches, part_of, trained_on
 from dropact.experiments.config import RunConfig
 from dropact.experiments.data import Dataset
 from dropact.experiments.data.archive import ARCHIVES, VALIDATION_SHARE
@@ -67,16 +67,6 @@ class Size:
         validation = archive.train // VALIDATION_SHARE
         return cls(archive.train - validation, validation, archive.test, archive.image_shape, archive.num_classes)
 
-    def trained_on(self, config: RunConfig) -> int:
-        """Images of an epoch.
-
-        Raises:
-            ConfigError: `config` asks for more than there are.
-        """
-        available = self.train + (self.validation if config.train_on == "train+validation" else 0)
-        check_train_images(config, available)
-        return available if config.train_images is None else config.train_images
-
     def evaluated(self, config: RunConfig) -> int:
         """Images evaluated after an epoch that is."""
         return self.test + (self.validation if config.train_on == "train" else 0)
@@ -105,7 +95,7 @@ class Cost:
         """Of a whole run: every step, evaluation after every epoch, and at the end the train error, and BatchNorm
         recalibrated where the config wants it."""
         size = Size.of(config.dataset)
-        images = size.trained_on(config)
+        images = trained_on(config, size.train, size.validation)
         steps = -(-images // config.batch_size)
         # An epoch is cut into equal steps, so that they are a little smaller than the batch size says.
         step = self.step_seconds * images / (steps * config.batch_size)

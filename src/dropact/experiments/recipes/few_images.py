@@ -14,7 +14,7 @@ from dropact.experiments.recipes.settings import Setting
 SOURCE = "none; a study of ours"
 STEPS, BATCH = 2400, 125
 IMAGES = 5000
-SEEDS = 10
+STUDY_SEEDS = 10
 RATES = (0.02, 0.05, 0.1, 0.15, 0.2)
 FEW_RATES = (0.05, 0.1)
 EVALUATIONS = 10
@@ -68,7 +68,7 @@ def _by_images(name: str, title: str, dataset: str, counts: Sequence[int | None]
                 f"{images or 50_000}", f"{images or 50_000:,} images", setting(images, dataset=dataset), RATES, _OTHERS
             )
         ),
-        seeds=SEEDS,
+        seeds=STUDY_SEEDS,
         notes=("The question: with how many training images, and at which rate, does Drop-Activation help?",),
     )
 
@@ -93,7 +93,7 @@ def capacity() -> Recipe:
         rows=tuple(
             row for name in networks for row in rows(name, name, setting(network=name), FEW_RATES, {"baseline": {}})
         ),
-        seeds=SEEDS,
+        seeds=STUDY_SEEDS,
         notes=("The question: does the gain grow with the capacity of the network?",),
     )
 
@@ -109,7 +109,7 @@ def length() -> Recipe:
             for steps in (STEPS // 4, STEPS, 4 * STEPS)
             for row in rows(f"{steps}", f"{steps:,} steps", setting(steps=steps), FEW_RATES, {"baseline": {}})
         ),
-        seeds=SEEDS,
+        seeds=STUDY_SEEDS,
         notes=("The question: does the gain depend on how long is trained?",),
     )
 
@@ -137,7 +137,7 @@ def harmony() -> Recipe:
             Row("both", "crop, flip, Cutout and AutoAugment", plain, joined("cutout", "autoaugment")),
             Row("no-batchnorm", "without BatchNorm", without, pair),
         ),
-        seeds=SEEDS,
+        seeds=STUDY_SEEDS,
         notes=(
             "The question: is Drop-Activation together with another regulariser better than that regulariser alone, "
             "and than Drop-Activation alone?",

@@ -19,7 +19,6 @@ A seed decides the points, the noise, the initial weights and the masks; both me
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -27,11 +26,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropact.experiments.comparison import LOCK, check_folder, check_holds
+from dropact.experiments.comparison import CLAIM_LOCK, check_folder, check_holds
 from dropact.experiments.environment import PACKAGES, Origin, git_revision, machine
 from dropact.experiments.errors import RecordError
 from dropact.experiments.files import parsed, read_text, write_text
 from dropact.experiments.lock import held
+from dropact.experiments.models.mlp import mlp
 from dropact.experiments.schema import Count, NonNegative, Positive
 from dropact.experiments.seeds import derived_seed
 from dropact.methods import DropActivation
@@ -140,7 +140,7 @@ def run(
         if str(seed) not in _held(out, study)["seeds"]:
             results, curves = one_seed(study, seed)
             out.mkdir(parents=True, exist_ok=True)
-            with held(out / LOCK, "the study", patience=10.0):
+            with held(out / CLAIM_LOCK, "the study", patience=10.0):
                 record = _held(out, study)  # with what another process has added since
                 if environment not in record["environments"]:
                     record["environments"].append(environment)
@@ -218,20 +218,17 @@ def one_seed(study: Regression, seed: int) -> tuple[Errors, dict[str, dict[str, 
     return results, curves
 
 
-def _network(study: Regression, method: str, seed: int) -> nn.Sequential:
-    sizes = (1, *study.widths, 1)
+def _network(study: Regression, method: str, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights"))
-        linears = [nn.Linear(a, b) for a, b in pairwise(sizes)]
-    layers = [layer for linear in linears for layer in (linear, nn.ReLU())][:-1]
-    network = nn.Sequential(*layers)
+        network = mlp(widths=study.widths, num_classes=1, in_channels=1, image_size=1)
     if method == "drop-activation":
         convert_(network, DropActivation(study.drop_prob))
     return network
 
 
 def _train(
-    network: nn.Sequential, study: Regression, seed: int, x: Tensor, y: Tensor, function: Callable[[Tensor], Tensor]
+    network: nn.Module, study: Regression, seed: int, x: Tensor, y: Tensor, function: Callable[[Tensor], Tensor]
 ) -> dict[str, Distances]:
     grid = torch.linspace(0, 10, study.tested)
     optimiser = torch.optim.Adam(network.parameters(), lr=study.lr, fused=True)
