@@ -159,7 +159,7 @@ def _table(runs: Sequence[Run], paper: Paper | None) -> Table:
 def _environment_notes(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     first = environments[0]
     fields = [
-        {"before": "environment of an earlier part"}.get(field, field)
+        "environment of an earlier part" if field == "before" else field.replace("_", " ")
         for field in dict.fromkeys(field for made in environments for field in made)
         if field != "command" and any(made.get(field) != first.get(field) for made in environments)
     ]
@@ -177,9 +177,10 @@ def _told_apart(tables: Sequence[Table], fields: Sequence[str]) -> list[Table]:
 def _setting_notes(tables: Sequence[Table], fields: Sequence[str]) -> list[str]:
     if len(tables) == 1:
         return []
+    listed = ", ".join(fields).replace("_", " ")
     return [
-        f"The folder holds runs of {len(tables)} settings (they differ in {', '.join(fields)}): each has "
-        "a table of its own, and nothing is compared across them."
+        f"The folder holds runs of {len(tables)} settings (they differ in {listed}): each has a table of its own, and "
+        "nothing is compared across them."
     ]
 
 
