@@ -87,3 +87,9 @@ def test_a_template_filled_in_wrongly_breaks_a_law(tmp_path, right, wrong, law):
 def test_every_method_has_a_card(name):
     cards = [path.read_text("utf-8") for path in (ROOT / "docs/methods").glob("*.md")]
     assert any(f"dropact.functional.{name}(" in card for card in cards), f"docs/methods/ has no card of {name}"
+
+
+def test_the_page_imports_nothing_private():
+    text = (ROOT / "docs" / PAGE).read_text(encoding="utf-8")
+    private = [line for line in text.splitlines() if "import" in line and ("dropact._" in line or "methods._" in line)]
+    assert not private
