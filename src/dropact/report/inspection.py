@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dropact.diagnostics import Inspection
-from dropact.experiments.errors import RecordError
-from dropact.experiments.files import write_text
 from dropact.report.grids import Grid
 from dropact.report.page import bullets, document, html_table
 from dropact.report.terminal import drawn
+from dropact.report.write import write_texts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +70,7 @@ def write_inspection(found: Inspection, title: str, environment: Mapping[str, An
     """The page.
 
     Raises:
-        RecordError: `path` cannot be written.
+        RecordError: the folder cannot be written.
     """
     body = (
         bullets(summary(found))
@@ -81,8 +80,4 @@ def write_inspection(found: Inspection, title: str, environment: Mapping[str, An
         + html_table(grid(found), LEGEND)
         + "</section>\n"
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, document(title, body, [environment]))
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written ({error.strerror})") from None
+    write_texts({path.name: document(title, body, [environment])}, path.parent)

@@ -26,12 +26,13 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
 
 def write_texts(texts: Mapping[str, str], folder: Path) -> list[Path]:
-    """Each text under its name; the paths, in that order.
+    """Each text under its name, the folder made if it is not there; the paths, in that order.
 
     Raises:
         RecordError: the folder cannot be written.
     """
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             write_text(folder / name, text)
     except OSError as error:
