@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.distributed.tensor import Shard, distribute_module, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
@@ -29,10 +30,12 @@ class Branch(nn.Module):
         return self.down(self.up(x).tanh())
 
 
-def network(mode, shared, branch=Branch):
+def network(mode, shared, branch=Branch, compute="skip"):
     torch.manual_seed(0)
     seeds = [None if shared is None else shared + number for number in range(4)]
-    return nn.Sequential(*(dropact.StochasticDepth(branch(), 0.5, mode, shared=seed) for seed in seeds))
+    return nn.Sequential(
+        *(dropact.StochasticDepth(branch(), 0.5, mode, "test", compute, shared=seed) for seed in seeds)
+    )
 
 
 def fsdp1(module, orig):
@@ -99,9 +102,9 @@ def normalised(mode, rank):
     network(mode, None, lambda: nn.Sequential(nn.Linear(4, 4), nn.SyncBatchNorm(4)))(torch.ones(4, 4))
 
 
-def tensor_parallel(mode, shared, seed, rank):
+def tensor_parallel(mode, shared, seed, rank, compute="skip"):
     """Outputs of steps in training, beside those of the same network on one rank."""
-    plain, split = (network(mode, shared) for _ in range(2))
+    plain, split = (network(mode, shared, compute=compute) for _ in range(2))
     mesh = init_device_mesh("cpu", (2,))
     for block in split:
         parallelize_module(block.branch, mesh, {"up": ColwiseParallel(), "down": RowwiseParallel()})
@@ -135,7 +138,21 @@ def sequence_parallel(mode, compute, dimension, rank):
     return found[::2], found[1::2]
 
 
+def pipelined(mode, rank):
+    """Two stages of two blocks, two batches in four pieces each: the parameters without a gradient."""
+    stage = network(mode, None)[2 * rank : 2 * rank + 2]
+    staged = PipelineStage(stage, rank, 2, torch.device("cpu"), input_args=(torch.zeros(3, 4),))
+    schedule = Schedule1F1B(staged, 4, lambda y, target: (y - target).square().sum())
+    for _ in range(2):
+        if rank:
+            schedule.step(target=torch.zeros(12, 4), losses=[])
+        else:
+            schedule.step(torch.randn(12, 4, requires_grad=True))
+    return [name for name, p in stage.named_parameters() if p.grad is None]
+
+
 OTHERS = {
+    **{f"pipeline {mode}": partial(pipelined, mode) for mode in ("batch", "row", "subset")},
     **{
         f"sequence {mode} {compute} {d}": partial(sequence_parallel, mode, compute, d)
         for mode, compute, d in [
@@ -156,6 +173,7 @@ OTHERS = {
     "tensor own batch": partial(tensor_parallel, "batch", None, None),
     "tensor own row": partial(tensor_parallel, "row", None, None),
     "tensor alike subset": partial(tensor_parallel, "subset", None, 1),
+    "tensor alike masked": partial(tensor_parallel, "row", None, 1, compute="masked"),
 }
 CASES = {f"ddp {setting}": partial(weights, "ddp", setting) for setting in SETTINGS}
 CASES |= {f"{how} {setting}": partial(weights, how, setting) for how, setting in [*TRAINED, *REFUSED]} | OTHERS
@@ -206,6 +224,11 @@ def test_tensor_parallel_branches_compute_what_one_rank_does(name, found):
 def test_sequence_parallel_branches_compute_what_one_rank_does(name, found):
     for plain, split in found[name]:
         torch.testing.assert_close(torch.tensor(split), torch.tensor(plain), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["batch", "row", "subset"])
+def test_stages_of_a_pipeline_decide_for_themselves(mode, found):
+    assert found[f"pipeline {mode}"] == [[], []]
 
 
 def test_rows_that_no_rank_has_as_a_whole_are_refused(found):

@@ -232,6 +232,37 @@ def test_compiled_code_breaks_where_it_skips_and_is_right(mode):
         torch.testing.assert_close(compiled(x), expected)
 
 
+def test_a_limit_on_recompilation_leaves_blocks_eager_where_the_graph_breaks():
+    """What docs/large-models.md says of modes that Python decides in, and that a subset's graph is one."""
+    widths = range(3, 15)
+
+    class Block(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.norm, self.linear = nn.LayerNorm(width), nn.Linear(width, width)
+
+        def forward(self, x):
+            return x + self.linear(self.norm(x))
+
+    def compiled(mode, limit):
+        compiled = []
+
+        def backend(graph, inputs):
+            compiled.extend(n for n in graph.graph.nodes if n.target is torch._C._nn.linear)
+            return graph.forward
+
+        torch._dynamo.reset()
+        blocks = nn.ModuleList(Block(width) for width in widths)
+        dropact.add_stochastic_depth_(blocks, 0.999, mode=mode)
+        with torch._dynamo.config.patch(recompile_limit=limit):
+            run = torch.compile(lambda xs: [block(x) for block, x in zip(blocks, xs, strict=True)], backend=backend)
+            torch.manual_seed(0)
+            run([torch.randn(2, width) for width in widths])
+        return len(compiled)
+
+    assert compiled("batch", 8) < compiled("batch", 64) == compiled("subset", 8) == len(widths)
+
+
 def test_shared_decisions_break_compiled_code_no_more_often():
     from torch._dynamo.testing import CompileCounter
 

@@ -239,6 +239,30 @@ def test_tangents_are_carried_where_gradients_are_recorded_too():
         torch.testing.assert_close(unpack_dual(y).tangent, t + keep[:, None] * branch(t))
 
 
+def kept_for_backward(model, x):
+    """Bytes of the storages that autograd saves, parameters aside."""
+    parameters, saved = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
+
+    def pack(t):
+        saved[t.untyped_storage().data_ptr()] = t  # and so none is freed and its place taken
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        model(x)
+    return sum(t.untyped_storage().nbytes() for place, t in saved.items() if place not in parameters)
+
+
+def test_memory_falls_with_the_rate():
+    """A ViT-small at survival 0.6; the block's inputs and the head stay whole."""
+    model, x = pytest.importorskip("timm").create_model("vit_small_patch16_224"), torch.randn(5, 3, 224, 224)
+    plain = kept_for_backward(model, x)
+    receipt = dropact.add_stochastic_depth_(model, 0.6, mode="subset", scaling="train")
+    assert 0.6 < kept_for_backward(model, x) / plain < 0.75
+    receipt.undo()
+    dropact.add_stochastic_depth_(model, 0.6, mode="subset", scaling="train", compute="masked")
+    assert kept_for_backward(model, x) >= plain
+
+
 def test_shared_decisions_are_those_of_the_number():
     one, other = (block(shared=7) for _ in range(2))
     other.load_state_dict(one.state_dict())
