@@ -308,7 +308,7 @@ def test_a_loss_that_is_not_finite_is_one_line(tmp_path, capsys):
 def test_a_mistake_of_ours_is_not_taken_for_one_of_the_user(tmp_path, monkeypatch):
     """A ValueError or a missing module of our own keeps its traceback."""
 
-    def broken(folder):
+    def broken(*arguments):
         raise ValueError("ours")
 
     monkeypatch.setattr("dropact.report.collect", broken)
