@@ -32,7 +32,7 @@ from dropact.experiments.config import RunConfig, key_of
 from dropact.experiments.environment import Environment
 from dropact.experiments.errors import ConfigError, DivergedError, RecordError
 from dropact.experiments.files import PARTIAL, named, open_unfollowed, parsed, read_text, write_atomically, write_text
-from dropact.experiments.schema import Count, Percent, Positive, Seconds
+from dropact.experiments.schema import Count, Measured, Percent, Positive, Seconds
 
 RUNS = "runs"  # the folder of such directories
 CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
@@ -47,7 +47,7 @@ class Epoch(TypedDict):
     """A line of metrics.jsonl."""
 
     epoch: Positive
-    train_loss: float
+    train_loss: Measured
     train_error: Percent
     validation_error: Percent | None
     test_error: Percent | None
@@ -58,7 +58,7 @@ class Shift(TypedDict):
 
     step: Count
     site: str
-    variance_shift: float | None
+    variance_shift: Measured | None
 
 
 class RunTimes(TypedDict):

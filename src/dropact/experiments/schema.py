@@ -45,6 +45,8 @@ Count = Annotated[int, whole(0)]
 Positive = Annotated[int, whole(1)]
 Percent = Annotated[float, Accepts("a number from 0 to 100", lambda value: 0 <= value <= 100)]
 NonNegative = Annotated[float, Accepts("a finite number of at least 0", lambda value: value >= 0)]
+# Measured: the square of it is still a number.
+Measured = Annotated[float, Accepts("a number between -1e100 and 1e100", lambda value: abs(value) <= 1e100)]
 # Three centuries at most: a longer time was not measured.
 Seconds = Annotated[float, Accepts("a number of seconds from 0 to 1e10", lambda value: 0 <= value <= 1e10)]
 

@@ -32,7 +32,7 @@ from dropact.experiments.errors import RecordError
 from dropact.experiments.files import parsed, read_text, write_text
 from dropact.experiments.lock import held
 from dropact.experiments.models.mlp import mlp
-from dropact.experiments.schema import Count, NonNegative, Positive
+from dropact.experiments.schema import Count, Measured, NonNegative, Positive
 from dropact.experiments.seeds import derived_seed
 from dropact.methods import DropActivation
 from dropact.surgery import convert_
@@ -89,15 +89,15 @@ class RegressionValues(TypedDict):
 class Distances(TypedDict):
     """Root mean square distances: on the points to what is trained on, on the grid to the function."""
 
-    train: NonNegative
-    test: NonNegative
+    train: Measured
+    test: Measured
 
 
 class Shown(TypedDict):
     """By function the points (x, y) and by method the curves of one seed."""
 
     seed: Count
-    functions: dict[str, dict[str, list[float]]]
+    functions: dict[str, dict[str, list[Measured]]]
 
 
 # By function, method and step.
