@@ -313,9 +313,23 @@ class Block(Base):
         raise NotImplementedError
 
 
+class DroppedUnit(Base):
+    """What its authors let be dropped is a branch, mergeable or not (EfficientViM)."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop_path = nn.Identity()
+
+    def forward(self, x):
+        return x + self.drop_path(self.one(x))
+
+    def fuse(self):
+        raise NotImplementedError
+
+
 def test_parallel_layers_of_a_unit_that_is_merged_are_no_branches():
-    receipt = dropact.add_stochastic_depth_(nn.Sequential(Block(), Unit()), 0.5)
-    assert [change.name for change in receipt] == ["0.residual"]
+    receipt = dropact.add_stochastic_depth_(nn.Sequential(Block(), Unit(), DroppedUnit()), 0.5)
+    assert [change.name for change in receipt] == ["0.residual", "2.residual"]
     assert {skip.reason for skip in receipt.skipped} == {"a Unit is merged into one layer, with all of its branches"}
 
 

@@ -25,9 +25,11 @@ def why_none(owner: nn.Module, branch: ast.expr, called: Iterable[object], heavy
         heavy, light: the weights that each side has passed alone.
     """
     cls = type(owner).__name__
-    if positions := _POSITIONS.search(f"{ast.unparse(branch)} {cls}"):
+    text = ast.unparse(branch)
+    if positions := _POSITIONS.search(f"{text} {cls}"):
         return f"it adds positions, {positions[0]}"
-    if any(callable(getattr(type(owner), name, None)) for name in _MERGES) and not any(map(_bends, called)):
+    merges = any(callable(getattr(type(owner), name, None)) for name in _MERGES)
+    if merges and "drop_path" not in text and not any(map(_bends, called)):
         return f"a {cls} is merged into one layer, with all of its branches"
     if heavy == light or min(heavy, light) > PROJECTION:
         numbers = f"{heavy} each" if heavy == light else f"{heavy} and {light}"
