@@ -77,6 +77,8 @@ def read_residuals(name: str, owner: nn.Module, drop_paths: Collection[int], wan
             source = read(method.function)
         except UnreadableError:
             continue
+        if not adds(source.node):
+            continue
         rewriter = _Rewriter(name, owner, source, names, drop_paths, wanted, problem)
         rewriter.run()
         reading.found += rewriter.found
