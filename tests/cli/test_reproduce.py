@@ -133,10 +133,10 @@ def test_every_recipes_runs_are_trained_on_the_data_they_name(tmp_path, monkeypa
         assert environment["data_sha256"] == data.sha256
         trained.append((made, data.name))
 
-    monkeypatch.setattr("dropact.experiments.data.load_dataset", lambda name, root: tiny_data(name=name))
+    monkeypatch.setattr("dropact.experiments.validation.load_dataset", lambda name, root: tiny_data(name=name))
     monkeypatch.setattr("dropact.experiments.grid.train_run", note)
     monkeypatch.setattr("dropact.experiments.validation.check_runnable", lambda *asked: None)  # not on such images
-    monkeypatch.setattr("dropact.cli.runs.report_on", lambda folder: None)
+    monkeypatch.setattr("dropact.cli.runs.report_on", lambda folder, known: None)
     assert main(["reproduce", name, "--seeds", "1", "--threads", "1", "--out", str(tmp_path)]) == 0
     assert {made.dataset for made, _ in trained} == {row.setting["dataset"] for row in RECIPES[name]().rows}
     assert all(made.dataset == data for made, data in trained)
@@ -148,7 +148,7 @@ def test_data_that_are_missing_are_missed_before_the_folder_is_claimed(tmp_path,
             raise DataError(f"{name}: not there")
         return tiny_data(name=name)
 
-    monkeypatch.setattr("dropact.experiments.data.load_dataset", load)
+    monkeypatch.setattr("dropact.experiments.validation.load_dataset", load)
     assert main(["reproduce", "depth-table", "--out", str(tmp_path / "out")]) == 2
     assert "cifar100: not there" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
