@@ -24,6 +24,8 @@ def check_probability(value: float | Tensor, name: str) -> float | Tensor:
         if value.dim() != 0 or not value.is_floating_point():
             came = f"a {value.dtype} tensor of shape {tuple(value.shape)}"
             raise TypeError(f"{name} must be a number or a 0-d floating tensor, got {came}")
+        if value.requires_grad:
+            raise ValueError(f"{name} requires a gradient, which no draw has: pass {name}.detach()")
         return value
     return check_number(value, name, low=0.0, high=1.0)
 

@@ -1,7 +1,7 @@
 """What a method of one's own is made of: see ``docs/new-method.md``, whose template imports nothing else of dropact.
 
 Bits: :func:`as_seed`, :func:`random_bits_like`, :func:`is_chosen`, :func:`unit_interval`, :func:`choose`. Layers:
-:class:`LayerWithRate`, :func:`special`, :func:`keep_plain_keys`. Activations: :data:`Activation`, :func:`apply`,
+:class:`LayerWithRate`, :func:`special`, :class:`AroundActivation`. Activations: :data:`Activation`, :func:`apply`,
 :func:`is_relu`, :func:`same_activation`, :func:`stock_module`, :func:`underlying`. Arguments: :func:`check_input`,
 :func:`check_number`, :func:`check_probability`. What training adds, for ``dropact.diagnostics``: :class:`UnitNoise`.
 
@@ -17,7 +17,7 @@ from dropact._arguments import check_input, check_number, check_probability
 from dropact._elementwise import apply
 from dropact._random import as_seed, is_chosen, random_bits_like, unit_interval
 from dropact.kernels import choose
-from dropact.methods._activation import keep_plain_keys, underlying
+from dropact.methods._activation import AroundActivation, underlying
 from dropact.methods._activation import same as same_activation
 from dropact.methods._activation import stock as stock_module
 from dropact.methods._rate import LayerWithRate
@@ -26,6 +26,7 @@ from dropact.theory import UnitNoise
 
 __all__ = [
     "Activation",
+    "AroundActivation",
     "LayerWithRate",
     "UnitNoise",
     "apply",
@@ -36,7 +37,6 @@ __all__ = [
     "choose",
     "is_chosen",
     "is_relu",
-    "keep_plain_keys",
     "random_bits_like",
     "same_activation",
     "special",

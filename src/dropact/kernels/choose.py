@@ -36,7 +36,7 @@ def _backward(served: ModuleType, grad: Tensor, seed: Tensor, prob: Tensor) -> t
     return to_a, to_b
 
 
-class _Forward(Function):
+class Choose(Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, seed: Tensor, prob: Tensor) -> Tensor:
         # A copy: a schedule writes into the layer's buffer, and backward must draw the mask of this forward.
@@ -51,7 +51,7 @@ class _Forward(Function):
         return *backward_op(laid_out(grad, ctx.strides), *ctx.saved_tensors), None, None
 
 
-class _Backward(Function):
+class ChooseGradient(Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, seed: Tensor, prob: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(seed, prob)
@@ -68,7 +68,7 @@ forward_op = Operator(
     "choose(Tensor a, Tensor b, Tensor seed, Tensor prob) -> Tensor",
     reference.choose,
     _forward,
-    _Forward,
+    Choose,
     lambda a, b, seed, prob: torch.empty_like(a),
     of_part=lambda a, b, seed, prob, bits: torch.where(is_chosen(bits(seed), prob), a, b),
 )
@@ -76,6 +76,6 @@ backward_op = Operator(
     "choose_backward(Tensor grad, Tensor seed, Tensor prob) -> (Tensor, Tensor)",
     reference.choose_backward,
     _backward,
-    _Backward,
+    ChooseGradient,
     lambda grad, seed, prob: (torch.empty_like(grad), torch.empty_like(grad)),
 )

@@ -30,9 +30,9 @@ def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, inplace: bool 
     """``x`` where positive or dropped, else 0; see :func:`dropact.kernels.reference.drop_relu`."""
     if not torch.compiler.is_compiling() and not transformed() and plain(x):
         if not inplace:
-            return _Forward.apply(x, seed, drop_prob) if torch.is_grad_enabled() else _compute(x, seed, drop_prob)
+            return DropReLU.apply(x, seed, drop_prob) if torch.is_grad_enabled() else _compute(x, seed, drop_prob)
         if in_place_serves(x):
-            _Inplace.apply(x, seed, drop_prob)
+            DropReLUInPlace.apply(x, seed, drop_prob)
             return x  # which comes back as another object where no gradient is recorded
     y = reference.drop_relu(x, seed, drop_prob) if transformed() else forward_op(x, seed, on_device(drop_prob, x))
     return x.copy_(y) if inplace else y
@@ -63,7 +63,7 @@ def _backward(served: ModuleType, grad: Tensor, y: Tensor) -> Tensor:
     return out
 
 
-class _Forward(Function):
+class DropReLU(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
         number = not isinstance(drop_prob, Tensor)  # which no operator takes, but a kernel
@@ -81,7 +81,7 @@ class _Forward(Function):
         return to_x, None, None
 
 
-class _Inplace(Function):
+class DropReLUInPlace(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
         backend_for(x).drop_relu(x, seed, drop_prob, x)  # type: ignore[union-attr]
@@ -89,10 +89,10 @@ class _Inplace(Function):
         ctx.save_for_backward(x)
         return x
 
-    backward = _Forward.backward
+    backward = DropReLU.backward
 
 
-class _Backward(Function):
+class DropReLUGradient(Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, y: Tensor) -> Tensor:
         ctx.save_for_backward(y)
@@ -107,7 +107,7 @@ forward_op = Operator(
     "drop_relu(Tensor x, Tensor seed, Tensor drop_prob) -> Tensor",
     reference.drop_relu,
     _forward,
-    _Forward,
+    DropReLU,
     lambda x, seed, drop_prob: torch.empty_like(x),
     traced=_traced,
 )
@@ -115,6 +115,6 @@ backward_op = Operator(
     "drop_relu_backward(Tensor grad, Tensor y) -> Tensor",
     reference.drop_relu_backward,
     _backward,
-    _Backward,
+    DropReLUGradient,
     lambda grad, y: torch.empty_like(y),
 )

@@ -22,7 +22,7 @@ def randomized_relu(x: Tensor, seed: Tensor, lower: float, upper: float, inplace
     if transformed():
         y = reference.randomized_relu(x, seed, lower, upper)
     elif inplace and in_place_serves(x):
-        _Inplace.apply(x, seed, lower, upper)
+        RandomizedReLUInPlace.apply(x, seed, lower, upper)
         return x  # which comes back as another object where no gradient is recorded
     else:
         y = forward_op(x, seed, lower, upper)
@@ -45,7 +45,7 @@ def _backward(served: ModuleType, grad: Tensor, y: Tensor, seed: Tensor, lower: 
     return out
 
 
-class _Forward(Function):
+class RandomizedReLU(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
         y = forward_op.compute(x, seed, lower, upper)
@@ -58,7 +58,7 @@ class _Forward(Function):
         return backward_op(grad, *ctx.saved_tensors, *ctx.bounds), None, None, None
 
 
-class _Inplace(Function):
+class RandomizedReLUInPlace(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
         backend_for(x).randomized_relu(x, seed, lower, upper, x)  # type: ignore[union-attr]
@@ -67,10 +67,10 @@ class _Inplace(Function):
         ctx.bounds = lower, upper
         return x
 
-    backward = _Forward.backward
+    backward = RandomizedReLU.backward
 
 
-class _Backward(Function):
+class RandomizedReLUGradient(Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, y: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
         ctx.save_for_backward(y, seed)
@@ -86,7 +86,7 @@ forward_op = Operator(
     "randomized_relu(Tensor x, Tensor seed, float lower, float upper) -> Tensor",
     reference.randomized_relu,
     _forward,
-    _Forward,
+    RandomizedReLU,
     lambda x, seed, lower, upper: torch.empty_like(x),
     of_part=_of_part,
 )
@@ -94,6 +94,6 @@ backward_op = Operator(
     "randomized_relu_backward(Tensor grad, Tensor y, Tensor seed, float lower, float upper) -> Tensor",
     reference.randomized_relu_backward,
     _backward,
-    _Backward,
+    RandomizedReLUGradient,
     lambda grad, y, seed, lower, upper: torch.empty_like(y),
 )

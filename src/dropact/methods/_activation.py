@@ -168,23 +168,48 @@ def _held(module: nn.Module, traced: torch.fx.GraphModule) -> dict[str, object]:
     return found
 
 
-def keep_plain_keys(layer: nn.Module) -> None:
-    """Let the ``state_dict`` of a layer around ``layer.activation``, if that is a module, have that one's own keys."""
-    if not isinstance(layer.activation, nn.Module):
-        return
-    layer.register_state_dict_post_hook(_drop_prefix)
-    layer.register_load_state_dict_pre_hook(_add_prefix)
+_SHARED = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
-def _drop_prefix(module, state_dict, prefix, local_metadata):  # type: ignore[no-untyped-def]
-    for key in [k for k in state_dict if k.startswith(f"{prefix}activation.")]:
-        state_dict[prefix + key.removeprefix(f"{prefix}activation.")] = state_dict.pop(key)
+class AroundActivation(nn.Module):
+    """Base of the layers around an ``activation``, which may be a module with parameters.
 
+    These are the layer's own: both hold them in the same dictionaries. So names and keys are those of the plain
+    activation, for whoever counts, loads, shards or swaps them.
 
-def _add_prefix(module, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
-    for key in module.activation.state_dict():
-        if prefix + key in state_dict:
-            state_dict[f"{prefix}activation.{key}"] = state_dict.pop(prefix + key)
+    >>> layer = AroundActivation()
+    >>> layer.activation = nn.PReLU(2)
+    >>> list(layer.state_dict()), [name for name, _ in layer.named_parameters()]
+    (['weight'], ['weight'])
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "activation":  # a module would become a child, with a prefix of its own
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def activation(self) -> Activation:
+        inner: Activation = self.__dict__["_activation"]
+        if not any(name in self.__dict__ for name in self.__dict__["_tensors"]):
+            return inner
+        # nn.DataParallel and FSDP1 put tensors into attributes of the layer.
+        twin: nn.Module = inner._replicate_for_data_parallel()  # type: ignore[union-attr]
+        twin.__dict__.update((name, getattr(self, name)) for name in self.__dict__["_tensors"])
+        return twin
+
+    @activation.setter
+    def activation(self, value: Activation) -> None:
+        module = value if isinstance(value, nn.Module) else nn.Module()
+        self.__dict__.update((of, module.__dict__[of]) for of in _SHARED)
+        self.__dict__.update(_activation=value, _tensors=(*module._parameters, *module._buffers))
+
+    def reset_parameters(self) -> None:
+        """The activation's, which FSDP asks of every layer that has parameters."""
+        reset = getattr(self.activation, "reset_parameters", None)
+        if reset is not None:
+            reset()
 
 
 def _settings(module: nn.Module) -> dict[str, object]:

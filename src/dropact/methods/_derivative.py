@@ -27,8 +27,10 @@ def replace_derivative(x: Tensor, f: Callable[[Tensor], Tensor], backward: Backw
     again for derivatives of higher order, which are those of a function whose derivative it is.
     """
     if kernels.transformed():
-        return (_Carried if kernels.forward_mode() else _Batched).apply(x, f, backward)
-    return _Replaced.apply(x, f, backward)
+        return (CarriedReplacedDerivative if kernels.forward_mode() else BatchedReplacedDerivative).apply(
+            x, f, backward
+        )
+    return ReplacedDerivative.apply(x, f, backward)
 
 
 def times(slope: Slope) -> Backward:
@@ -57,7 +59,7 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-class _Replaced(Function):  # no jvp: the compiler refuses functions that have one
+class ReplacedDerivative(Function):  # no jvp: the compiler refuses functions that have one
     @staticmethod
     def forward(ctx: Any, x: Tensor, f: Callable[[Tensor], Tensor], backward: Backward) -> Tensor:
         ctx.save_for_backward(x)
@@ -69,7 +71,7 @@ class _Replaced(Function):  # no jvp: the compiler refuses functions that have o
         return ctx.of_gradient(grad, *ctx.saved_tensors), None, None
 
 
-class _Batched(Function):
+class BatchedReplacedDerivative(Function):
     """The same for torch.func, in the form that it asks for, which costs 20 us more."""
 
     generate_vmap_rule = True
@@ -83,15 +85,15 @@ class _Batched(Function):
         x, _, ctx.of_gradient = inputs
         ctx.save_for_backward(x)
 
-    backward = _Replaced.backward
+    backward = ReplacedDerivative.backward
 
 
-class _Carried(_Batched):
+class CarriedReplacedDerivative(BatchedReplacedDerivative):
     """The same with tangents. ``backward`` is elementwise and linear in the gradient: it is its own transpose."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _Batched.setup_context(ctx, inputs, output)
+        BatchedReplacedDerivative.setup_context(ctx, inputs, output)
         ctx.save_for_forward(inputs[0])
 
     @staticmethod

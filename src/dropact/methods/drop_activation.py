@@ -27,7 +27,7 @@ from dropact._arguments import FLOATING, check_broadcast, check_choice, check_in
 from dropact._elementwise import apply, mix, resolve, show
 from dropact._random import as_seed, is_chosen, random_bits_like
 from dropact._sharding import replicated
-from dropact.methods._activation import keep_plain_keys, mixed, stock, underlying
+from dropact.methods._activation import AroundActivation, mixed, stock, underlying
 from dropact.methods._rate import LayerWithRate
 from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
@@ -132,7 +132,7 @@ def _coarse_mask(x: Tensor, seed: Tensor, drop_prob: float | Tensor, granularity
     return replicated(mask, x)
 
 
-class DropActivation(LayerWithRate):
+class DropActivation(AroundActivation, LayerWithRate):
     """Drop-Activation as a layer, in place of an activation layer.
 
     >>> layer = DropActivation(drop_prob=0.05, activation="relu")
@@ -160,7 +160,6 @@ class DropActivation(LayerWithRate):
         self.activation = activation
         self.granularity = check_choice(granularity, "granularity", GRANULARITIES)
         self.inplace = inplace
-        keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor) or x.is_nested:
@@ -199,9 +198,7 @@ class DropActivation(LayerWithRate):
         return UnitNoise(x - apply(self.activation, x), q * (1 - q), self.granularity)
 
     def extra_repr(self) -> str:
-        parts = [f"drop_prob={self.drop_prob:g}"]
-        if not isinstance(self.activation, nn.Module):
-            parts.append(f"activation={show(self.activation)}")
+        parts = [f"drop_prob={self.drop_prob:g}", f"activation={show(self.activation)}"]
         if self.granularity != "element":
             parts.append(f"granularity={self.granularity}")
         return ", ".join(parts + ["inplace=True"] * self.inplace)

@@ -33,7 +33,7 @@ from dropact import kernels
 from dropact._activations import Activation, canonical
 from dropact._arguments import check_choice, check_input, check_positive
 from dropact._elementwise import apply, resolve, show
-from dropact.methods._activation import evaluate, keep_plain_keys, same, stock, underlying
+from dropact.methods._activation import AroundActivation, evaluate, same, stock, underlying
 from dropact.methods._derivative import Backward, Slope, replace_derivative, slope_at, times, wide
 from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
@@ -192,7 +192,7 @@ def _check(activation: Activation, frequency: float, shape: Slope | None, forwar
             )
 
 
-class GAAF(nn.Module):
+class GAAF(AroundActivation):
     """Gradient acceleration as a layer, in place of an activation layer.
 
     >>> layer = GAAF("tanh")
@@ -223,7 +223,6 @@ class GAAF(nn.Module):
         self.mode = forward
         self.cap = cap
         self.inplace = inplace
-        keep_plain_keys(self)
 
     @property
     def _settings(self) -> tuple[float, Slope | None, str, float | None]:
@@ -260,7 +259,7 @@ class GAAF(nn.Module):
         return UnitNoise(torch.zeros_like(x), 0.0)
 
     def extra_repr(self) -> str:
-        parts = [] if isinstance(self.activation, nn.Module) else [f"activation={show(self.activation)}"]
+        parts = [f"activation={show(self.activation)}"]
         parts.append(f"shape={SHAPES[canonical(self.activation)] if self.shape is None else self.shape}")  # type: ignore[index]
         if self.mode != "exact":
             parts += [f"forward={self.mode}", f"frequency={self.frequency:g}"]

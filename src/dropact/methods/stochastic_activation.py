@@ -21,7 +21,7 @@ from dropact._activations import Activation, fused
 from dropact._arguments import check_broadcast, check_input, check_mask, check_probability
 from dropact._elementwise import apply, mix, resolve, show
 from dropact._random import as_seed
-from dropact.methods._activation import evaluate, keep_plain_keys, mixed, same, stock, underlying
+from dropact.methods._activation import AroundActivation, evaluate, mixed, same, stock, underlying
 from dropact.methods._rate import LayerWithRate
 from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
@@ -92,7 +92,7 @@ def stochastic_activation(
     return x.copy_(y) if inplace else y
 
 
-class StochasticActivation(LayerWithRate):
+class StochasticActivation(AroundActivation, LayerWithRate):
     """A stochastic activation as a layer, in place of the activation that it drops.
 
     >>> layer = StochasticActivation(0.3, "relu", "silu")
@@ -127,7 +127,6 @@ class StochasticActivation(LayerWithRate):
         self.replacement = replacement
         self.evaluation = evaluation
         self.inplace = inplace
-        keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor) or x.is_nested:
@@ -187,6 +186,6 @@ class StochasticActivation(LayerWithRate):
         parts = [f"drop_prob={self.drop_prob:g}"]
         for name in ("activation", "replacement", "evaluation"):
             function = getattr(self, name)
-            if function is not None and not isinstance(function, nn.Module):
+            if function is not None and (name == "activation" or not isinstance(function, nn.Module)):
                 parts.append(f"{name}={show(function)}")
         return ", ".join(parts + ["inplace=True"] * self.inplace)

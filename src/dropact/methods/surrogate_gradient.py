@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from dropact._activations import Activation
 from dropact._arguments import check_input
 from dropact._elementwise import resolve, show
-from dropact.methods._activation import evaluate, keep_plain_keys, same, stock, underlying
+from dropact.methods._activation import AroundActivation, evaluate, same, stock, underlying
 from dropact.methods._derivative import Slope, replace_derivative, times
 from dropact.methods._tracing import special
 from dropact.theory import UnitNoise
@@ -114,7 +114,7 @@ def _check(derivative: str | Slope, activation: Activation) -> Slope:
     return derivative
 
 
-class SurrogateGradient(nn.Module):
+class SurrogateGradient(AroundActivation):
     """A surrogate gradient as a layer, in place of an activation layer.
 
     >>> layer = SurrogateGradient("b_silu")
@@ -134,7 +134,6 @@ class SurrogateGradient(nn.Module):
         self.derivative = _check(derivative, activation)
         self.activation = activation
         self.inplace = inplace
-        keep_plain_keys(self)
 
     def forward(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor) or x.is_nested:
@@ -159,7 +158,5 @@ class SurrogateGradient(nn.Module):
         return UnitNoise(torch.zeros_like(x), 0.0)
 
     def extra_repr(self) -> str:
-        parts = [f"derivative={self.derivative}"]
-        if not isinstance(self.activation, nn.Module):
-            parts.append(f"activation={show(self.activation)}")
+        parts = [f"derivative={self.derivative}", f"activation={show(self.activation)}"]
         return ", ".join(parts + ["inplace=True"] * self.inplace)
