@@ -1,4 +1,4 @@
-"""Fills the evidence of README.md and docs/evidence.md from the records in results/; nothing in it is typed by hand.
+"""Fills what is measured in README.md and docs/evidence.md from the records in results/; nothing is typed by hand.
 
 python scripts/update_evidence.py            # rewrites the two pages
 python scripts/update_evidence.py --check    # exit status 1 if a page or a table is not what the records say
@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
+import front_page
+import update_when_it_helps
 from generated import (
     ROOT,
     Measured,
@@ -17,7 +19,6 @@ from generated import (
     Reports,
     all_made_by,
     bench_tables,
-    depth_costs,
     machine,
     regressions,
     reports_in,
@@ -95,19 +96,18 @@ def accuracy(reports: Reports, root: Path) -> str:
     reports = well_begun(reports)
     if not reports:
         return ""
-    studies = {study(name, report, "."): report.tables for name, report in reports.items()}
+    studies = {study(name, report, ".."): report.tables for name, report in reports.items()}
     parts = [
-        "**What helped, and what did not**",
         markdown_table(verdicts.overview(studies)),
         verdicts.OVERVIEW,
     ]
     if said := regressions(root):
-        parts += [f"[{TITLE}](results/figure3/table.md), root mean square distance in evaluation:", said]
+        parts += [f"[{TITLE}](../results/figure3/table.md), root mean square distance in evaluation:", said]
     name, table = max(
         ((name, table) for name, report in reports.items() for table in report.tables),
         key=lambda pair: len({row.method for row in pair[1].rows}),
     )
-    parts.append(f"![Test error and difference to the baseline: {table.title}](results/{name}/comparison.svg)")
+    parts.append(f"![Test error and difference to the baseline: {table.title}](../results/{name}/comparison.svg)")
     return "\n\n".join(parts)
 
 
@@ -122,8 +122,8 @@ def every_comparison(reports: Reports) -> str:
         "Compared with (%)",
         "Difference (points)",
         "p, corrected",
-        "Detectable",
-        "Shown",
+        "Minimum detectable effect",
+        "Verdict",
     )
     names = {name: study(name, report, "..") for name, report in reports.items()}
     lines = [
@@ -170,16 +170,14 @@ def _took(planned: Sequence[RunProgress], report: Report) -> tuple[str, str, str
     )
 
 
-def front_page(reports: Reports, root: Path) -> str:
-    """Accuracy, then time."""
-    blocks = [accuracy(reports, root), speed(root)]
-    if steps := depth_costs(root):
-        blocks.append(f"**A training step with stochastic depth, as a ratio to the plain network's**\n\n{steps}")
+def times(root: Path) -> str:
+    """Operations and steps, then whole training."""
+    blocks = [speed(root)]
     if rates := throughput(root):
         blocks.append(
             f"**Training from end to end**, beside the usual recipe of PIL images and a DataLoader\n\n{rates}"
         )
-    return "\n\n".join(filter(None, blocks))
+    return "\n\n".join(filter(None, blocks)) or "None recorded yet."
 
 
 def speed(root: Path) -> str:
@@ -208,8 +206,17 @@ def _speed(tables: list[Measured]) -> str:
 def pages(root: Path) -> Pages:
     reports = checked(reports_in(root), root)
     return {
-        "README.md": {"evidence": front_page(reports, root)},
-        "docs/evidence.md": {"comparisons": every_comparison(reports), "runs": what_it_took(reports, root)},
+        "README.md": {
+            "where": update_when_it_helps.summary(reports),
+            "results": front_page.results(reports),
+            "speed": front_page.speed(root),
+        },
+        "docs/evidence.md": {
+            "overview": accuracy(reports, root),
+            "comparisons": every_comparison(reports),
+            "times": times(root),
+            "runs": what_it_took(reports, root),
+        },
     }
 
 

@@ -8,7 +8,9 @@ from update_evidence import main
 from dropact.experiments.comparison import Comparison, claim_folder
 from dropact.report import collect, write_report
 
-BEGIN, END = marks("evidence")
+BEGIN, END = marks("results")
+README = ("where", "results", "speed")
+PAGE = ("overview", "comparisons", "times", "runs")
 
 
 @pytest.fixture
@@ -17,9 +19,10 @@ def root(tmp_path):
         make_run(tmp_path / "results" / "digits", errors=(9.0, 4.0 + seed), seed=seed)
         make_run(tmp_path / "results" / "digits", errors=(9.0, 3.0 + seed * 1.001), seed=seed, method="drop-activation")
     write_report(collect(tmp_path / "results" / "digits"), tmp_path / "results" / "digits")
-    (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nEnd\n")
+    readme = "\nold\n".join(mark for name in README for mark in marks(name))
+    (tmp_path / "README.md").write_text(f"# Title\n\n{readme}\n\nEnd\n")
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "evidence.md").write_text("\n".join((*marks("comparisons"), *marks("runs"))))
+    (tmp_path / "docs" / "evidence.md").write_text("\n".join(mark for name in PAGE for mark in marks(name)))
     return tmp_path
 
 
@@ -33,13 +36,15 @@ def test_the_blocks_are_filled_and_then_found_up_to_date(root):
     text = (root / "README.md").read_text()
     assert text.startswith("# Title\n")
     assert text.endswith("\n\nEnd\n")
-    assert "old" not in text
+    for name in README:  # of what it is about nothing is recorded
+        assert "None recorded yet.".join(f"{mark}" for mark in (f"{marks(name)[0]}\n", f"\n{marks(name)[1]}")) in text
+    text = evidence_page(root)
     # differences −1 and −0.999: t(1) = 12.706, so the interval is 12.706 * 0.0005 on either side
-    study = "| [digits](results/digits/table.md): digits, simple-small, 2 epochs | 2 | 4.50 ± 6.35 |"
+    study = "| [digits](../results/digits/table.md): digits, simple-small, 2 epochs | 2 | 4.50 ± 6.35 |"
     assert f"{study} Drop-Activation (drop_prob 0.05) −1.00 [−1.01, −0.99] | – | – |" in text
-    assert "](results/digits/comparison.svg)" in text
+    assert "](../results/digits/comparison.svg)" in text
     line = "| Drop-Activation (drop_prob 0.05) | 2 | 4.50 ± 6.35 | −1.00 [−1.01, −0.99] | < 0.001 | "
-    for words in (line, " | helps |", "](../results/digits/table.md): 2 epochs of SGD", "`dropact compare`"):
+    for words in (line, " | better |", "](../results/digits/table.md): 2 epochs of SGD", "`dropact compare`"):
         assert words in evidence_page(root)
     assert main(root, ["--check"]) == 0
 
@@ -58,14 +63,14 @@ def test_of_every_study_the_runs_their_hours_and_revisions_are_listed(root):
     counted = f"{'a' * 12}: 2, {'b' * 12}: 1"
     text = evidence_page(root)
     # with what is missing wherever its means stand
-    assert "| [begun](results/begun/table.md) (1 of 4 runs not finished): " in (root / "README.md").read_text()
+    assert "| [begun](../results/begun/table.md) (1 of 4 runs not finished): " in text
     assert "| [begun](../results/begun/table.md) (1 of 4 runs not finished), digits" in text
     assert "* [begun](../results/begun/table.md) (1 of 4 runs not finished): " in text
     assert f"](../results/begun/table.md) | 3 of 4 | 4.5 | 1 | {counted} |\n" in text
     assert "](../results/digits/table.md) | 4 | 0.00022 | – | not recorded: 4 |\n" in text  # 4 × 2 × 0.1 s
 
 
-def test_a_study_less_than_half_run_is_not_on_the_front_page(root):
+def test_a_study_less_than_half_run_is_not_in_the_overview(root):
     folder = root / "results" / "begun"
     planned = Comparison.of(config().setting, {"baseline": {}, "drop-activation": {}}, [0, 1, 2])
     claim_folder(folder, planned)
@@ -73,7 +78,9 @@ def test_a_study_less_than_half_run_is_not_on_the_front_page(root):
         make_run(folder, method=run.method, seed=run.seed, options=run.options)
     write_report(collect(folder), folder)
     assert main(root, []) == 0
-    assert "begun" not in (root / "README.md").read_text()
+    overview = evidence_page(root).partition(marks("overview")[1])[0]
+    assert "digits" in overview
+    assert "begun" not in overview
     assert "[begun](../results/begun/table.md) (4 of 6 runs not finished)" in evidence_page(root)
 
 
@@ -86,7 +93,7 @@ def test_runs_that_diverged_are_missed_and_not_waited_for(root):
     make_diverged(folder, method="drop-activation", options={"drop_prob": 0.05}, seed=1)
     write_report(collect(folder), folder)
     assert main(root, []) == 0
-    assert "[lost](results/lost/table.md) (1 of 4 runs diverged): " in (root / "README.md").read_text()
+    assert "[lost](../results/lost/table.md) (1 of 4 runs diverged): " in evidence_page(root)
     assert "](../results/lost/table.md) | 3 of 4 | 0.00017 | – |" in evidence_page(root)  # 3 × 2 × 0.1 s
 
 
@@ -119,10 +126,10 @@ def test_commands_that_differ_in_their_seeds_alone_are_one(root):
 
 
 def test_a_number_changed_by_hand_is_found(root, capsys):
-    for place in ("README.md", "docs/evidence.md"):
+    for place, number in (("README.md", "None recorded"), ("docs/evidence.md", "4.50")):
         main(root, [])
         page = root / place
-        page.write_text(page.read_text().replace("4.50", "4.40"))
+        page.write_text(page.read_text().replace(number, "4.40"))
         assert main(root, ["--check"]) == 1
         assert capsys.readouterr().err.startswith(f"{place}: ")
     table = root / "results" / "digits" / "table.md"
@@ -144,7 +151,7 @@ def test_what_a_gpu_has_measured_is_there_under_its_name(root):
         text = json.dumps(record | {"environment": environment})
         (root / "results" / "gpu" / f"{name}.json").write_text(text)
     assert main(root, []) == 0
-    text = (root / "README.md").read_text()
+    text = evidence_page(root)
     assert "| ResNet-164, batch 128 |" in text
     assert "| ours, CUDA graphs | 12346 | 5.00 [4.50, 5.50] | – |" in text
     assert "| operation, eager, bfloat16, [1024, 64] | 5.00 [4.50, 5.50] |" in text  # not the host's time
@@ -164,7 +171,7 @@ def test_what_a_benchmark_doubts_of_itself_is_said_beside_its_figures(root):
     rates = {"format": "dropact throughput 1", "network": "ResNet-164", "batch": 128, "noise": ["others used 1 core"]}
     (root / "results" / "bench" / "rates.json").write_text(json.dumps(rates | {"environment": environment, "rows": []}))
     assert main(root, []) == 0
-    text = (root / "README.md").read_text()
+    text = evidence_page(root)
     first = "Made by `python x` on an abacus, 1 thread, torch 2.11. Noisy: load average 3.00 at the start; "
     wild = "F.relu's own time varies by 29 % in operation, eager, float32, [8], contiguous.\n"
     assert f"{first}stopped before all was measured; {wild}" in text
@@ -173,6 +180,7 @@ def test_what_a_benchmark_doubts_of_itself_is_said_beside_its_figures(root):
 
 @pytest.mark.parametrize("text", ["no marks", "{end}{begin}", "{begin}", "{begin}{end}{begin}{end}"])
 def test_marks_that_are_missing_or_double_are_refused(root, capsys, text):
-    (root / "README.md").write_text(text.format(begin=BEGIN, end=END))
+    page = root / "README.md"
+    page.write_text(page.read_text().replace(f"{BEGIN}\nold\n{END}", text.format(begin=BEGIN, end=END)))
     assert main(root, []) == 1
-    assert "evidence:begin" in capsys.readouterr().err
+    assert "results:begin" in capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_every_page_is_in_the_navigation(site):
 
 
 def test_the_front_page_is_the_readme_and_cards_show_their_pictures(site):
-    assert "Two lines in your model" in (site / "index.html").read_text(encoding="utf-8")
+    assert "In 60 seconds" in (site / "index.html").read_text(encoding="utf-8")
     assert (site / "docs" / "methods" / "drop-activation.svg").exists()
 
 

@@ -62,10 +62,10 @@ def test_it_stands_in_the_text_and_on_the_page_in_words(table):
     (one,) = report.tables
     said = " ".join(budgets.sentences(one))
     assert "Budget 0.3, by sensitivity − uniform: −2.12 [" in said
-    assert "points, lower than uniform." in said
+    assert "points, better than uniform." in said
     assert "Budget 0.9, linear − uniform: +1.00 [" in said
     assert "Budget 0.6, linear − uniform: 0.00 [" in said
-    assert "no difference to uniform shown (detectable" in said
+    assert "inconclusive against uniform: not significant (minimum detectable effect" in said
     drawn = "".join(ElementTree.fromstring(budgets.picture(one, "b")).itertext())
     assert "every branch" in drawn
     assert "Budget 0.3, by sensitivity" in drawn
@@ -83,7 +83,7 @@ def test_what_one_comparison_would_show_and_all_do_not_is_called_so(tmp_path):
     (pair, _) = sorted(budgets.against_uniform(one), key=lambda pair: pair.budget)
     assert pair.difference.p_value < 0.05 <= pair.corrected
     said, _ = budgets.sentences(one)
-    assert "higher than uniform if it were the only comparison, not shown among all (detectable " in said
+    assert "inconclusive against uniform: not significant after Holm correction (minimum detectable effect " in said
 
 
 def test_fewer_pairs_than_uniform_runs_are_said(table):

@@ -94,8 +94,11 @@ def test_what_the_seeds_could_have_shown_stands_beside_each_difference(table1):
     row = table.rows[2]
     spread = stats.tstd([a - b for a, b in zip(ERRORS["resnet-164", row.method], [25.0, 25.5, 26.0], strict=True)])
     grid = of_methods(table)
-    assert grid.rows[2][grid.headings.index("Detectable (points)")] == f"{smallest_detectable(spread, 3):.2f}"
-    assert grid.rows[0][grid.headings.index("Detectable (points)")] == "–"
+    assert (
+        grid.rows[2][grid.headings.index("Minimum detectable effect (points)")]
+        == f"{smallest_detectable(spread, 3):.2f}"
+    )
+    assert grid.rows[0][grid.headings.index("Minimum detectable effect (points)")] == "–"
 
 
 def test_sentences_say_what_the_paper_found_and_heed_the_correction(table1):
@@ -103,8 +106,8 @@ def test_sentences_say_what_the_paper_found_and_heed_the_correction(table1):
     assert len(sentences) == 2
     assert "; the paper: −1.28)." in sentences[1]
     # p = 0.0027 alone, 0.0082 among three
-    assert sentences[1].startswith("Drop-Activation (drop_prob 0.05): lower than ReLU (baseline) (−1.00 [")
-    assert "no difference to ReLU (baseline) shown" in sentences[0]
+    assert sentences[1].startswith("Drop-Activation (drop_prob 0.05): better than ReLU (baseline) (−1.00 [")
+    assert "inconclusive against ReLU (baseline): not significant (" in sentences[0]
 
 
 def test_a_difference_that_does_not_survive_the_correction_is_not_called_one(tmp_path):
@@ -113,7 +116,7 @@ def test_a_difference_that_does_not_survive_the_correction_is_not_called_one(tmp
     table = collect(fill(tmp_path, "table1", errors)).tables[0]
     row, sentence = table.rows[2], reading(table)[1]
     assert row.difference.p_value < 0.05 < row.corrected
-    assert "lower than ReLU (baseline) if it were the only comparison, not shown among all" in sentence
+    assert "inconclusive against ReLU (baseline): not significant after Holm correction" in sentence
 
 
 def test_a_combination_is_compared_with_itself_without_its_last_part(tmp_path):

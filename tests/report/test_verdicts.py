@@ -4,7 +4,7 @@ import pytest
 from makers import make_run
 
 from dropact.report import collect
-from dropact.report.verdicts import COSTS, HELPS, UNSHOWN, comparisons, overview
+from dropact.report.verdicts import BETTER, INCONCLUSIVE, WORSE, comparisons, overview
 
 SPREAD = (-0.1, 0.0, 0.1)
 NONE = (0.0, 0.0, 0.0)
@@ -36,9 +36,9 @@ def test_each_method_stands_under_what_its_difference_shows(folder):
     tables = collect(folder).tables
     found = {one.label: one.verdict for one in comparisons(tables[0])}
     assert found == {
-        "Drop-Activation (drop_prob 0.3)": COSTS,
-        "Drop-Activation (drop_prob 0.1)": HELPS,
-        "RReLU (lower 0.125, upper 0.333)": UNSHOWN,
+        "Drop-Activation (drop_prob 0.3)": WORSE,
+        "Drop-Activation (drop_prob 0.1)": BETTER,
+        "RReLU (lower 0.125, upper 0.333)": INCONCLUSIVE,
     }
     (line,) = overview({"here": tables}).rows
     assert line == [
@@ -62,7 +62,7 @@ def test_of_a_sweep_the_ends_are_given_and_their_number(folder):
 def test_one_seed_shows_nothing(tmp_path):
     for error, method in ((20.0, "baseline"), (5.0, "rrelu")):
         make_run(tmp_path, errors=(90.0, error), method=method)
-    assert [one.verdict for one in comparisons(collect(tmp_path).tables[0])] == [UNSHOWN]
+    assert [one.verdict for one in comparisons(collect(tmp_path).tables[0])] == [INCONCLUSIVE]
 
 
 def test_profiles_of_survival_rates_are_compared_with_uniform_ones(folder):
@@ -75,9 +75,9 @@ def test_profiles_of_survival_rates_are_compared_with_uniform_ones(folder):
     one, other = comparisons(table)
     assert (one.label, one.verdict) == (
         f"survival rates by sensitivity against uniform, budget 0.5 {BESIDE}",
-        HELPS,
+        BETTER,
     )
-    assert (other.kind, other.verdict, other.base.mean) == ("rrelu", COSTS, pytest.approx(20.5))
+    assert (other.kind, other.verdict, other.base.mean) == ("rrelu", WORSE, pytest.approx(20.5))
     assert (one.base.mean, one.difference.mean) == (pytest.approx(29.5), pytest.approx(-4.0))
 
 

@@ -102,7 +102,7 @@ def sentences(table: Table) -> list[str]:
         else:
             verdict = shows(pair.difference, pair.corrected, "uniform")
             if pair.corrected >= ALPHA:
-                verdict += f" (detectable {pair.difference.detectable:.2f})"
+                verdict += f" (minimum detectable effect {pair.difference.detectable:.2f})"
         said.append(f"Budget {pair.budget:g}, {name} − uniform: {pair.shown} points, {verdict}.")
     return said
 

@@ -11,8 +11,8 @@ from dropact.experiments.statistics import ALPHA, Summary
 from dropact.report.tables import MethodResult, Table, seed_ranges
 
 DETECTABLE = (
-    "Detectable is the true difference that so many seeds, with the spread seen, would have shown (p below 0.05, "
-    "uncorrected) with a chance of 0.8."
+    "The minimum detectable effect is the true difference that this many seeds, with the spread seen, would have shown "
+    "(p below 0.05, uncorrected) with a power of 0.8."
 )
 FAMILY = "corrected by Holm for all comparisons of the table, of a paper's table or figure for those of all its tables"
 LEGEND = (
@@ -104,7 +104,7 @@ def equals(value: float | None) -> str:
 
 
 def detectable(row: MethodResult) -> str:
-    """The smallest difference that the row's seeds could have shown; a dash where there is no test."""
+    """The minimum detectable effect of the row's seeds; a dash where there is no test."""
     value = row.difference.detectable if row.difference else None
     return "–" if value is None else f"{value:.2f}"
 
@@ -122,20 +122,18 @@ def reading(table: Table) -> list[str]:
             continue
         verdict = shows(found, row.corrected, f"{row.reference}")
         chances = f"p {equals(found.p_value)}, corrected {equals(row.corrected)}"
-        sentences.append(
-            f"{row.label}: {verdict} ({difference(row)} points, {chances}; detectable {detectable(row)}{paper})."
-        )
+        least = f"minimum detectable effect {detectable(row)}"
+        sentences.append(f"{row.label}: {verdict} ({difference(row)} points, {chances}; {least}{paper}).")
     return sentences
 
 
 def shows(found: Summary, corrected: float, other: str) -> str:
     """What a tested difference to `other` shows, by itself and among all comparisons."""
-    side = "lower" if found.mean < 0 else "higher"
     if corrected < ALPHA:
-        return f"{side} than {other}"
+        return f"{'better' if found.mean < 0 else 'worse'} than {other}"
     if found.p_value is not None and found.p_value < ALPHA:
-        return f"{side} than {other} if it were the only comparison, not shown among all"
-    return f"no difference to {other} shown"
+        return f"inconclusive against {other}: not significant after Holm correction"
+    return f"inconclusive against {other}: not significant"
 
 
 def _microbatches(setting: Mapping[str, Any]) -> list[str]:

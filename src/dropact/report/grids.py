@@ -52,7 +52,7 @@ def of_methods(table: Table) -> Grid:
         "Paper's difference": lambda row: captions.signed(row.printed_difference),
         "p": lambda row: captions.probability(row.difference.p_value if row.difference else None),
         "p, corrected": lambda row: captions.probability(row.corrected),
-        "Detectable (points)": captions.detectable,
+        "Minimum detectable effect (points)": captions.detectable,
         "BatchNorm recomputed (%)": captions.recalibrated,
         "Best epoch, not used (%)": lambda row: captions.mean_and_interval(row.best),
         "Train error (%)": lambda row: captions.mean_and_interval(row.train),

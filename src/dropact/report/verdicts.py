@@ -1,4 +1,4 @@
-"""What every comparison of a table shows at a glance: it helps, it costs, or neither is shown."""
+"""What every comparison of a table shows at a glance: better, worse or inconclusive."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from dropact.report.captions import FAMILY, mean_beside, signed_interval
 from dropact.report.grids import Grid
 from dropact.report.tables import BASELINE, MethodResult, Table
 
-HELPS, COSTS, UNSHOWN = "helps", "costs", "none shown"
+BETTER, WORSE, INCONCLUSIVE = "better", "worse", "inconclusive"
 MANY = 4  # so many neighbours of one kind are a sweep, of which a line of the overview gives the two ends
 OVERVIEW = (
     "Test error in percent; differences in points with their 95 % intervals, paired by seed, below zero is better. "
-    f"Helps and costs: p is below 0.05 by the paired t-test, {FAMILY}; profiles of survival rates for those with "
-    "uniform ones. Of four or more values of one option side by side, the "
+    f"Better or worse: p is below 0.05 by the paired t-test, {FAMILY}; for profiles of survival rates, for their "
+    "comparisons with uniform ones. All else is inconclusive. Of four or more values of one option side by side, the "
     "first and the last are given."
 )
 
@@ -41,8 +41,8 @@ class Effect:
     @property
     def verdict(self) -> str:
         if self.corrected is None or self.corrected >= ALPHA:
-            return UNSHOWN
-        return HELPS if self.difference.mean < 0 else COSTS
+            return INCONCLUSIVE
+        return BETTER if self.difference.mean < 0 else WORSE
 
     @property
     def shown(self) -> str:
@@ -106,9 +106,11 @@ def overview(studies: Mapping[str, Sequence[Table]]) -> Grid:
                 continue
             counts = {one.difference.n for one in found}
             n = "-".join(map(str, sorted({min(counts), max(counts)})))
-            cells = (_listed([one for one in found if one.verdict == verdict]) for verdict in (HELPS, COSTS, UNSHOWN))
+            cells = (
+                _listed([one for one in found if one.verdict == verdict]) for verdict in (BETTER, WORSE, INCONCLUSIVE)
+            )
             lines.append([f"{name}: {table.title}", n, _base(found, max(counts)), *cells])
-    return Grid(["Study", "n", "Compared with (%)", "Helps", "Costs", "Neither is shown"], lines)
+    return Grid(["Study", "n", "Compared with (%)", "Better", "Worse", "Inconclusive"], lines)
 
 
 def _base(found: Sequence[Effect], n: int) -> str:
