@@ -2,8 +2,8 @@
 
 The site's tree is the repository's: README.md becomes its front page; docs/, the tables and pictures of results/ and
 the files beside README.md keep their places, so that a link that works in the repository works here. A folder of
-results that a page links to gets a page of its own, its table. The navigation is what is there: docs/guide-*.md and
-docs/new-method.md are guides, docs/methods/ cards, docs/api/ the interface, and all else pages.
+results that a page links to gets a page of its own, its table. The navigation is what is there: docs/when-it-helps.md,
+docs/guide-*.md and docs/new-method.md are guides, docs/methods/ cards, docs/api/ the interface, and all else pages.
 
 python scripts/build_docs.py            # needs the extra docs
 """
@@ -61,9 +61,8 @@ def _title(page: Path) -> str:
 def navigation(root: Path) -> str:
     """The value of `nav`, from the pages that are there."""
     docs = root / "docs"
-    guides = [docs / f"guide-{name}.md" for name in ("model", "compare", "reproduce", "theory")] + [
-        docs / "new-method.md"
-    ]
+    guides = [docs / f"guide-{name}.md" for name in ("model", "compare", "reproduce", "theory")]
+    guides = [docs / "when-it-helps.md", *guides, docs / "new-method.md"]
     groups = {
         "Guides": [page for page in guides if page.exists()],
         "Methods": sorted((docs / "methods").glob("*.md")),

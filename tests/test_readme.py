@@ -62,6 +62,13 @@ def test_what_is_said_of_dropout_and_of_high_train_error_is_so():
         images: (min(row.test.mean for row in update_when_it_helps.drops(rows).values()), rows)
         for images, rows in update_when_it_helps.cells(reports).items()
     }
+    one_seed = "1 seed" in update_when_it_helps.seeds(update_when_it_helps.cells(reports))
+    assert one_seed == ("the evidence of one seed" in README)
+    for _, rows in gains.values():  # nowhere better than both, where a test says better
+        for table in reports[update_when_it_helps.STUDY].tables:
+            better = {one.label for one in verdicts.comparisons(table) if one.verdict == verdicts.BETTER}
+            ours = [row.test.mean for row in update_when_it_helps.drops(rows).values() if row.label in better]
+            assert all(mean > rows["Dropout 0.5"].test.mean for mean in ours)
     learnt = {images: found for images, found in gains.items() if found[1]["ReLU"].train.mean < 1}
     assert learnt  # the network learns them by heart: some rate gains, Dropout as much to a tenth of a point
     for best, rows in learnt.values():

@@ -158,6 +158,33 @@ def test_what_a_gpu_has_measured_is_there_under_its_name(root):
     assert text.count("Made by `python x` on NVIDIA H200, torch 2.11.\n") == 2
 
 
+def test_the_front_page_has_a_line_per_claim_and_one_per_kind_of_measurement(root):
+    for seed in range(2):
+        for method, error in (("baseline", 4.0), ("drop-activation", 3.0 + seed * 0.001)):
+            make_run(root / "results" / "figure2", errors=(9.0, error + seed), seed=seed, method=method)
+    write_report(collect(root / "results" / "figure2"), root / "results" / "figure2")
+    environment = {"command": "python x", "accelerator": "NVIDIA H200", "device": "cuda", "packages": {}, "noise": []}
+    about = {"what": "operation", "mode": "eager", "dtype": "bfloat16", "layout": "contiguous"}
+    tables = []
+    for shape, ratio in (([1024], 1.25), ([8], 7.0)):
+        both = {"ratio": ratio, "low": ratio, "high": ratio}
+        rows = [{"label": name, "figures": {"both": both}} for name in ("F.relu", "drop_activation")]
+        tables.append(about | {"shape": shape, "rows": rows})
+    (root / "results" / "gpu").mkdir()
+    record = {
+        "format": "dropact bench 1",
+        "tables": tables,
+        "environment": environment | {"packages": {"torch": "2.11"}},
+    }
+    (root / "results" / "gpu" / "tables.json").write_text(json.dumps(record))
+    assert main(root, []) == 0
+    text = (root / "README.md").read_text()
+    assert "| digits, simple-small, 2 epochs | 2 | 1 better (−1.0) | [table](results/figure2/table.md) |" in text
+    assert "| operation, eager, bfloat16, cuda | 1.25 | – | – | – |" in text  # the first shape alone
+    assert "\n\nOn NVIDIA H200.\n" in text
+    assert "7.00" not in text
+
+
 def test_what_a_benchmark_doubts_of_itself_is_said_beside_its_figures(root):
     environment = {"command": "python x", "accelerator": None, "processor": "an abacus", "threads": 1, "device": "cpu"}
     environment |= {"packages": {"torch": "2.11"}, "noise": ["load average 3.00 at the start"]}

@@ -18,8 +18,9 @@ DESCRIPTION = """\
 Trains a network with several methods on the same seeds and reports the test error of the last epoch, its 95 % interval,
 and the paired difference to the baseline. The default takes about a minute on two cores and needs no network.
 
-The folder --out holds comparison.json, one directory per run in runs/, and the report. The same command goes on from
-where it was stopped; more --methods or --seeds under the same setting join what is there; another setting is refused.
+The folder --out holds comparison.json, one directory per run in runs/, and the report. The same command resumes
+automatically, bit-identically; more --methods or --seeds under the same setting join what is there; another setting
+is refused.
 """
 
 

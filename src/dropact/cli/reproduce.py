@@ -26,7 +26,7 @@ to the baseline. See first what it would cost: `dropact plan table1`. figure3 is
 
 --epochs takes a shorter schedule: the learning rate drops at the same shares of it, and its results are marked as
 shortened wherever they stand. The folder --out holds reproduction.json, one directory per run in runs/, and the report.
-The same command goes on from where it was stopped; more rows, --methods or --seeds join what is there.
+The same command resumes automatically, bit-identically; more rows, --methods or --seeds join what is there.
 """
 
 
