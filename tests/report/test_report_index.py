@@ -31,10 +31,10 @@ def test_every_folder_is_reported_on_and_the_index_says_what_they_show(results, 
     for name in ("first", "second"):
         assert (results / name / "report.html").is_file()
         assert f'<a href="./{name}/report.html">' in page
-    assert page.index("At a glance") < page.index("lower than")
+    assert page.index("At a glance") < page.index("better than")
     assert "<span>Drop-Activation (drop_prob 0.05) −1.93 [" in page
     # −2, −2, −1.8 and −4.5, −4.5, −4.3
-    assert "lower than ReLU (baseline) (−1.93 [" in page
+    assert "better than ReLU (baseline) (−1.93 [" in page
     assert "(−4.43 [" in page
     assert "dropact bench &lt;x&gt;" in page
     assert "aaaaaaaaaaaa</span>" in page

@@ -4,7 +4,8 @@ import pytest
 from makers import make_run
 
 from dropact.report import collect
-from dropact.report.verdicts import BETTER, INCONCLUSIVE, WORSE, comparisons, overview
+from dropact.report.page import page
+from dropact.report.verdicts import BETTER, INCONCLUSIVE, WORSE, comparisons, overview, sentence
 
 SPREAD = (-0.1, 0.0, 0.1)
 NONE = (0.0, 0.0, 0.0)
@@ -62,7 +63,19 @@ def test_of_a_sweep_the_ends_are_given_and_their_number(folder):
 def test_one_seed_shows_nothing(tmp_path):
     for error, method in ((20.0, "baseline"), (5.0, "rrelu")):
         make_run(tmp_path, errors=(90.0, error), method=method)
-    assert [one.verdict for one in comparisons(collect(tmp_path).tables[0])] == [INCONCLUSIVE]
+    report = collect(tmp_path)
+    assert [one.verdict for one in comparisons(report.tables[0])] == [INCONCLUSIVE]
+    assert (
+        sentence(report.tables) == "Verdict: of 1 comparison 0 better, 0 worse, 1 inconclusive, after Holm correction."
+    )
+    assert f"<strong>{sentence(report.tables)}</strong>" in page(report)
+
+
+def test_without_a_comparison_there_is_no_verdict(tmp_path):
+    make_run(tmp_path)
+    report = collect(tmp_path)
+    assert sentence(report.tables) == ""
+    assert "Verdict" not in page(report)
 
 
 def test_profiles_of_survival_rates_are_compared_with_uniform_ones(folder):
@@ -78,6 +91,9 @@ def test_profiles_of_survival_rates_are_compared_with_uniform_ones(folder):
         BETTER,
     )
     assert (other.kind, other.verdict, other.base.mean) == ("rrelu", WORSE, pytest.approx(20.5))
+    assert sentence([table]).endswith(
+        "1 better, 1 worse, 0 inconclusive, after Holm correction; survival rates against uniform ones."
+    )
     assert (one.base.mean, one.difference.mean) == (pytest.approx(29.5), pytest.approx(-4.0))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dropact.experiments.config import schedule_mark
-from dropact.report import budgets, figure6
+from dropact.report import budgets, figure6, verdicts
 from dropact.report.captions import LEGEND, all_seeds, count, reading, setting_sentence
 from dropact.report.grids import Grid, of_methods, of_paper, of_runs
 from dropact.report.pictures import Picture, left_out, of_table
@@ -156,8 +156,10 @@ def page(report: Report) -> str:
     runs = count(sum(row.test.n for table in report.tables for row in table.rows), "run")
     methods = count(len({row.label for table in report.tables for row in table.rows}), "method")
     settings = count(len(report.tables), "setting")
+    verdict = verdicts.sentence(report.tables)
     body = (
-        f"<p>{runs}: {methods} under {settings}.</p>\n"
+        (f"<p><strong>{escape(verdict)}</strong></p>\n" if verdict else "")
+        + f"<p>{runs}: {methods} under {settings}.</p>\n"
         + (html_table(overview, OVERVIEW) if overview else "")
         + bullets(report.notes, "notes")
         + _contents(report)

@@ -1,12 +1,13 @@
 """What every comparison of a table shows at a glance: better, worse or inconclusive."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from dropact.experiments.statistics import ALPHA, Summary
 from dropact.report import budgets
-from dropact.report.captions import FAMILY, mean_beside, signed_interval
+from dropact.report.captions import FAMILY, count, mean_beside, signed_interval
 from dropact.report.grids import Grid
 from dropact.report.tables import BASELINE, MethodResult, Table
 
@@ -111,6 +112,16 @@ def overview(studies: Mapping[str, Sequence[Table]]) -> Grid:
             )
             lines.append([f"{name}: {table.title}", n, _base(found, max(counts)), *cells])
     return Grid(["Study", "n", "Compared with (%)", "Better", "Worse", "Inconclusive"], lines)
+
+
+def sentence(tables: Sequence[Table]) -> str:
+    """The verdict of a whole report in one sentence; "" where nothing is compared."""
+    counts = Counter(one.verdict for table in tables for one in comparisons(table))
+    if not counts:
+        return ""
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (BETTER, WORSE, INCONCLUSIVE))
+    uniform = "; survival rates against uniform ones" if any(map(budgets.against_uniform, tables)) else ""
+    return f"Verdict: of {count(counts.total(), 'comparison')} {said}, after Holm correction{uniform}."
 
 
 def _base(found: Sequence[Effect], n: int) -> str:
