@@ -183,6 +183,9 @@ def test_networks_are_traced_and_prepared_for_quantisation(name):
     torch.testing.assert_close(traced(x), model(x))
     leaves = [node for node in traced.graph.nodes if node.op == "call_module"]
     assert sum(isinstance(traced.get_submodule(node.target), DropActivation) for node in leaves) >= sites
+    last = {"resnet50": "layer4.2.relu", "convnext_atto": "stages.3.blocks.1.mlp.act"}[name]
+    features = torchvision.models.feature_extraction.create_feature_extractor(model.eval(), [last])
+    assert features(x)[last].isfinite().all()
     prepared = prepare_qat_fx(model.train(), get_default_qat_qconfig_mapping("x86"), (x,))
     prepared(x).sum().backward()
 

@@ -166,7 +166,7 @@ def _take_over(bearer: nn.Module, new: nn.Module, old: nn.Module) -> None:
     for module in new.modules():
         if module is new or id(module) not in kept:
             module.training = bearer.training
-    inside = any(module is old for module in new.modules())
+    inside = any(module is old for module in (*new.modules(), getattr(new, "activation", None)))
     for attribute in _HOOKS:
         if not hasattr(bearer, attribute):
             continue
