@@ -129,14 +129,10 @@ GATES = tuple(row.module for row in TABLE if row.gate)
 
 _BY_CLASS = {row.module: row for row in TABLE}
 _DEFAULT = {row.name: row.fused(row.module()) for row in TABLE if row.fused is not None}
-# Every spelling of a function: in torch.nn.functional, in torch and as a tensor's method.
-SPELLINGS: dict[Any, str] = {
-    getattr(place, name): name for name in BY_NAME for place in (F, torch, Tensor) if hasattr(place, name)
-}
-_OF_FUNCTION = {function: _DEFAULT[name] for function, name in SPELLINGS.items()} | {
-    negative_part: Fused("negative_part"),
-    silu_below_zero: Fused("silu_below_zero"),
-}
+# In every spelling: in torch.nn.functional, in torch and as a tensor's method.
+_OF_FUNCTION: dict[Any, Fused] = {
+    getattr(place, name): _DEFAULT[name] for name in BY_NAME for place in (F, torch, Tensor) if hasattr(place, name)
+} | {negative_part: Fused("negative_part"), silu_below_zero: Fused("silu_below_zero")}
 
 
 def fused(activation: Activation) -> Fused | None:

@@ -7,10 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dropact._activations import BY_NAME, Activation, negative_part, silu_below_zero
-
-# Functions that leave their input alone, besides those of a name.
-_READ_ONLY = (*BY_NAME.values(), torch.relu, torch.selu, torch.celu, negative_part, silu_below_zero)
+from dropact._activations import BY_NAME, Activation, fused
 
 
 def resolve(activation: Activation) -> Callable[[Tensor], Tensor]:
@@ -68,10 +65,10 @@ def _counts_writes(x: Tensor) -> bool:
 
 
 def _says_where_it_writes(activation: Activation) -> bool:
-    """Whether it is one of torch's activation modules, or a name or function of this file."""
+    """Whether it is one of torch's activation modules, or of the table, by name or function."""
     if isinstance(activation, nn.Module):
         return type(activation).__module__ == "torch.nn.modules.activation"
-    return isinstance(activation, str) or any(activation is function for function in _READ_ONLY)
+    return isinstance(activation, str) or fused(activation) is not None
 
 
 def mix(f: Tensor, g: Tensor, prob: float | Tensor) -> Tensor:

@@ -275,8 +275,7 @@ def chosen_on_host(seed: int, count: int, drop_prob: float) -> list[int]:
     """
     key1, key2 = _keys(seed, 0)
     if count > 128:  # from there on vectors are faster
-        keys = (torch.tensor(key, device="cpu").to(torch.int32) for key in (key1, key2))
-        bits = _hash(torch.arange(count, dtype=torch.int32, device="cpu"), *keys)
+        bits = _hash(torch.arange(count, dtype=torch.int32, device="cpu"), _signed(key1), _signed(key2))
         return is_chosen(bits, drop_prob).nonzero().flatten().tolist()
     limit = threshold(drop_prob)
     return [index for index in range(count) if _signed(_hash_on_host(index, key1, key2)) < limit]

@@ -2,18 +2,16 @@
 
 import pytest
 import torch
-from inputs import DTYPES, FORMATS, PROBABILITIES, SIZES, awkward, same_bits
+from inputs import DTYPES, FORMATS, PROBABILITIES, ROWS, SIZES, awkward, same_bits
 
 from dropact import DropActivation, RandomizedReLU, kernels
-from dropact._activations import FORMULAS, IDENTITY, Fused
+from dropact._activations import IDENTITY
 from dropact._random import _keys, random_bits
 from dropact.functional import drop_activation, randomized_relu
 from dropact.kernels import reference
 
 triton = pytest.importorskip("dropact.kernels.cuda")
 SEEDS = (0, -(2**62) - 12345)
-SETTINGS = {"leaky_relu": (0.25,), "hardtanh": (-0.5, 2.0), "elu": (1.5, 1.25, 0.75), "softplus": (2.0, 20.0)}
-ROWS = [Fused(name, SETTINGS.get(name, ())) for name in FORMULAS]
 LARGER = (1_000_003, 2**22)  # many programs; the first ends within 16 bytes
 
 

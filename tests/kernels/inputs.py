@@ -3,10 +3,15 @@
 import torch
 from torch import Tensor
 
+from dropact._activations import FORMULAS, Fused
+
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SIZES = (0, 1, 15, 4095, 4096, 4097, 3 * 4096 + 5, 70_001)
 PROBABILITIES = (0.0, 1e-9, 0.05, 0.5, 0.95, 1.0)
 SPECIAL = (0.0, -0.0, float("nan"), float("inf"), -float("inf"), 1e-45, -1e-45, 6e-8, -6e-8, 5e-324, -5e-324, 1.0, -1.0)
+
+SETTINGS = {"leaky_relu": (0.25,), "hardtanh": (-0.5, 2.0), "elu": (1.5, 1.25, 0.75), "softplus": (2.0, 20.0)}
+ROWS = [Fused(name, SETTINGS.get(name, ())) for name in FORMULAS]  # of the table of activations
 
 FORMATS = {  # of four dimensions
     "contiguous": lambda x: x.contiguous(),

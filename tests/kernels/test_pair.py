@@ -12,7 +12,7 @@ import math
 import pytest
 import torch
 from extension import instruction_sets, watched
-from inputs import DTYPES, FORMATS, PROBABILITIES, SIZES, awkward
+from inputs import DTYPES, FORMATS, PROBABILITIES, ROWS, SIZES, awkward
 from torch.nn import functional as F
 
 import dropact
@@ -26,8 +26,6 @@ pytestmark = [  # numpy's, in Triton's interpreter: minus infinity times zero
     for what in ("overflow encountered", "invalid value", "divide by zero")
 ]
 KEY = torch.tensor(-(2**62) - 12345)
-SETTINGS = {"leaky_relu": (0.25,), "hardtanh": (-0.5, 2.0), "elu": (1.5, 1.25, 0.75), "softplus": (2.0, 20.0)}
-ROWS = [Fused(name, SETTINGS.get(name, ())) for name in FORMULAS]
 PIECEWISE_LINEAR = ("identity", "relu", "negative_part", "leaky_relu", "hardtanh")
 S = torch.sigmoid
 

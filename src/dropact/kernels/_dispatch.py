@@ -159,7 +159,7 @@ class Operator:
     ) -> None:
         name = schema.partition("(")[0]
         library.define(schema)
-        library.impl(name, self._compute, "CompositeExplicitAutograd")
+        library.impl(name, self.eager, "CompositeExplicitAutograd")
         library.impl(name, differentiable.apply, "Autograd")
         torch.library.register_fake(f"dropact::{name}", fake, lib=library)
         self._op = getattr(torch.ops.dropact, name).default
@@ -174,9 +174,10 @@ class Operator:
             return self._function.apply(*args)
         if not plain(args[0]):
             return self._op(*args)
-        return self._function.apply(*args) if torch.is_grad_enabled() else self._compute(*args)
+        return self._function.apply(*args) if torch.is_grad_enabled() else self.eager(*args)
 
-    def _compute(self, *args: Any) -> Any:
+    def eager(self, *args: Any) -> Any:
+        """Of an ordinary tensor that no mode watches, without a gradient."""
         served = backend_for(args[0])
         return self._reference(*args) if served is None else self._kernel(served, *args)
 
@@ -193,7 +194,7 @@ class Operator:
     def compute(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():
             return self._traced(*args)
-        return self._compute(*args) if plain(args[0]) else compute_below_autograd(self._op, *args)
+        return self.eager(*args) if plain(args[0]) else compute_below_autograd(self._op, *args)
 
 
 def compute_below_autograd(operator: Any, *args: Any) -> Any:

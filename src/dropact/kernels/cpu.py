@@ -90,16 +90,10 @@ def pair_backward(grad: Tensor, x: Tensor, seed: Any, prob: Any, f: Fused, g: Fu
 
 
 def _pair(a: Tensor, b: Tensor | None, seed: Any, prob: Any, f: Fused, g: Fused, mean: bool, out: Tensor) -> None:
-    settings = (
-        CODES[f.name],
-        *f.settings,
-        *_NONE[len(f.settings) :],
-        CODES[g.name],
-        *g.settings,
-        *_NONE[len(g.settings) :],
-    )
     key, p = 0 if seed is None else seed.item(), prob if isinstance(prob, float) else prob.item()
-    extension.pair(_CODES[a.dtype], a.numel(), a.data_ptr(), _pointer(b), out.data_ptr(), key, p, mean, *settings)
+    extension.pair(
+        _CODES[a.dtype], a.numel(), a.data_ptr(), _pointer(b), out.data_ptr(), key, p, mean, *_coded(f), *_coded(g)
+    )
 
 
 def _coded(of: Fused) -> tuple[float, ...]:

@@ -271,12 +271,8 @@ def keys(seed: Tensor) -> Tensor:
     return out
 
 
-def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, out: Tensor) -> None:
-    _launch(_drop_relu, x.numel(), x, seed, _on(x, drop_prob), out)
-
-
-def _on(x: Tensor, prob: float | Tensor) -> Tensor:
-    return prob if isinstance(prob, Tensor) else torch.full((), prob, dtype=torch.float64, device=x.device)
+def drop_relu(x: Tensor, seed: Tensor, drop_prob: Tensor, out: Tensor) -> None:
+    _launch(_drop_relu, x.numel(), x, seed, drop_prob, out)
 
 
 def drop_relu_backward(grad: Tensor, y: Tensor, out: Tensor) -> None:
@@ -297,12 +293,12 @@ def choose(a: Tensor, b: Tensor, seed: Tensor, prob: Tensor, out: Tensor) -> Non
     _launch(_choose, a.numel(), a, b, seed, prob, out)
 
 
-def pair(x: Tensor, seed: Tensor | None, prob: Any, f: Fused, g: Fused, mean: bool, out: Tensor) -> None:
+def pair(x: Tensor, seed: Tensor | None, prob: Tensor, f: Fused, g: Fused, mean: bool, out: Tensor) -> None:
     _launch_pair(x, x, seed, prob, f, g, mean, out, backward=False)
 
 
 def pair_backward(
-    grad: Tensor, x: Tensor, seed: Tensor | None, prob: Any, f: Fused, g: Fused, mean: bool, out: Tensor
+    grad: Tensor, x: Tensor, seed: Tensor | None, prob: Tensor, f: Fused, g: Fused, mean: bool, out: Tensor
 ) -> None:
     _launch_pair(grad, x, seed, prob, f, g, mean, out, backward=True)
 
@@ -311,7 +307,7 @@ def _launch_pair(
     grad: Tensor,
     x: Tensor,
     seed: Tensor | None,
-    prob: Any,
+    prob: Tensor,
     f: Fused,
     g: Fused,
     mean: bool,
@@ -319,7 +315,6 @@ def _launch_pair(
     backward: bool,
 ) -> None:
     settings = {f"{which}{i}": number for which, of in (("f", f), ("g", g)) for i, number in enumerate(_three(of))}
-    prob = _on(x, prob)
     arguments = grad, x, prob.to(torch.int64) if seed is None else seed, prob, out  # a mean reads no seed
     constants = {"f": f.name, "g": g.name, **settings, "mean": mean, "backward": backward, "dtype": _computed_in(x)}
     _launch(_pair, x.numel(), *arguments, **constants)

@@ -29,18 +29,14 @@ from dropact.kernels._dispatch import (
 def drop_relu(x: Tensor, seed: Tensor, drop_prob: float | Tensor, inplace: bool = False) -> Tensor:
     """``x`` where positive or dropped, else 0; see :func:`dropact.kernels.reference.drop_relu`."""
     if not torch.compiler.is_compiling() and not transformed() and plain(x):
+        prob = drop_prob if x.is_cpu else on_device(drop_prob, x)  # a kernel of the CPU takes a number
         if not inplace:
-            return DropReLU.apply(x, seed, drop_prob) if torch.is_grad_enabled() else _compute(x, seed, drop_prob)
+            return DropReLU.apply(x, seed, prob) if torch.is_grad_enabled() else forward_op.eager(x, seed, prob)
         if in_place_serves(x):
-            DropReLUInPlace.apply(x, seed, drop_prob)
+            DropReLUInPlace.apply(x, seed, prob)
             return x  # which comes back as another object where no gradient is recorded
     y = reference.drop_relu(x, seed, drop_prob) if transformed() else forward_op(x, seed, on_device(drop_prob, x))
     return x.copy_(y) if inplace else y
-
-
-def _compute(x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
-    served = backend_for(x)
-    return reference.drop_relu(x, seed, drop_prob) if served is None else _forward(served, x, seed, drop_prob)
 
 
 def _traced(x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
@@ -67,7 +63,7 @@ class DropReLU(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, drop_prob: float | Tensor) -> Tensor:
         number = not isinstance(drop_prob, Tensor)  # which no operator takes, but a kernel
-        y = _compute(x, seed, drop_prob) if number else forward_op.compute(x, seed, drop_prob)
+        y = forward_op.eager(x, seed, drop_prob) if number else forward_op.compute(x, seed, drop_prob)
         ctx.save_for_backward(y)
         return y
 
@@ -76,9 +72,7 @@ class DropReLU(Function):
         (y,) = ctx.saved_tensors
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or not (plain(y) and plain(grad)):
             return backward_op(grad, y), None, None
-        served = backend_for(y)
-        to_x = reference.drop_relu_backward(grad, y) if served is None else _backward(served, grad, y)
-        return to_x, None, None
+        return backward_op.eager(grad, y), None, None  # 5 us less
 
 
 class DropReLUInPlace(Function):

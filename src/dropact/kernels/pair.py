@@ -21,6 +21,7 @@ from dropact._sharding import bits_of_part, is_sharded, of_parts
 from dropact.kernels import reference
 from dropact.kernels._dispatch import (
     backend_for,
+    backend_of_backward,
     compute_below_autograd,
     has_activations,
     in_place_serves,
@@ -56,18 +57,16 @@ def pair(
     elif not plain(x):
         seed = torch.zeros((), dtype=torch.int64, device=x.device) if seed is None else seed
         y = torch.ops.dropact.pair.default(x, seed, on_device(prob, x), f.name, f.settings, g.name, g.settings, mean)
-    elif inplace and not mean and (f, g) in _SIGNED and in_place_serves(x):
-        Pair.apply(x, seed, prob, f, g, mean, True)
-        return x  # which comes back as another object where no gradient is recorded
     else:
-        if inplace and torch.is_grad_enabled():
-            x, given = x.clone(), x  # backward needs it
-            return given.copy_(Pair.apply(x, seed, prob, f, g, mean, False))
-        y = (
-            Pair.apply(x, seed, prob, f, g, mean, False)
-            if torch.is_grad_enabled()
-            else _compute(x, seed, prob, f, g, mean)
-        )
+        if not x.is_cpu:  # whose kernels take a number
+            prob = on_device(prob, x)
+        if inplace and not mean and (f, g) in _SIGNED and in_place_serves(x):
+            Pair.apply(x, seed, prob, f, g, mean, True)
+            return x  # which comes back as another object where no gradient is recorded
+        if torch.is_grad_enabled():
+            y = Pair.apply(x.clone() if inplace else x, seed, prob, f, g, mean, False)  # backward needs its input
+        else:
+            y = _compute(x, seed, prob, f, g, mean)
     return x.copy_(y) if inplace else y
 
 
@@ -99,13 +98,12 @@ def _backward(
     grad: Tensor, x: Tensor, seed: Tensor | None, prob: float | Tensor, f: Fused, g: Fused, mean: bool
 ) -> Tensor:
     """In the layout of the output, which is that of ``x`` or, where that one has gaps, of its copy."""
-    if not (torch.is_grad_enabled() or torch.compiler.is_compiling() or transformed()) and plain(x) and plain(grad):
-        served = backend_for(x)
-        if served is not None and has_activations(served, x):
-            out = torch.empty_like(x)
-            served.pair_backward(laid_out(grad, out.stride()), laid_out(x, out.stride()), seed, prob, f, g, mean, out)
-            return out
-    return reference.pair_backward(grad, x, seed, prob, f, g, mean)
+    served = backend_of_backward(grad, x)
+    if served is None:
+        return reference.pair_backward(grad, x, seed, prob, f, g, mean)
+    out = torch.empty_like(x)
+    served.pair_backward(laid_out(grad, out.stride()), laid_out(x, out.stride()), seed, prob, f, g, mean, out)
+    return out
 
 
 class Pair(Function):
@@ -122,11 +120,11 @@ class Pair(Function):
         mean: bool,
         inplace: bool,
     ) -> Tensor:
-        y = (
-            _compute(x, seed, prob, f, g, mean, x if inplace else None)
-            if plain(x)
-            else _below(x, seed, prob, f, g, mean)
-        )
+        if plain(x):
+            y = _compute(x, seed, prob, f, g, mean, x if inplace else None)
+        else:
+            arguments = x, seed, prob, f.name, f.settings, g.name, g.settings, mean
+            y = compute_below_autograd(torch.ops.dropact.pair.default, *arguments)
         if inplace:
             ctx.mark_dirty(x)
         ctx.signed = not mean and (f, g) in _SIGNED
@@ -148,11 +146,6 @@ class Pair(Function):
         else:
             to_x = _backward(grad, *ctx.saved_tensors, *ctx.rest)
         return to_x, None, None, None, None, None, None
-
-
-def _below(x: Tensor, seed: Tensor | None, prob: float | Tensor, f: Fused, g: Fused, mean: bool) -> Tensor:
-    arguments = x, seed, prob, f.name, f.settings, g.name, g.settings, mean
-    return compute_below_autograd(torch.ops.dropact.pair.default, *arguments)
 
 
 def _operator(

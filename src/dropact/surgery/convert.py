@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,7 @@ from dropact.surgery._recognise import kind_of
 from dropact.surgery._refuse import refuse_wrapped
 from dropact.surgery._sites import Unread, find
 from dropact.surgery._trial import Inputs, arguments
-from dropact.surgery.receipt import Receipt, Skip
+from dropact.surgery.receipt import Receipt, Skip, warn_of_missed
 
 _PASSED_BY = (
     "the run calls what stood there before, not the layer in its place: a decorator, a closure or an object of yours "
@@ -108,13 +107,7 @@ def convert_(
         receipt.undo()
         _plan.pass_over(plan, passed_by, _PASSED_BY)
         receipt = _carried_out(model, plan, unread)
-    if missed := [skip for skip in receipt.skipped if skip.missed]:
-        first = missed[0]
-        warnings.warn(
-            f"{len(missed)} activation{'s' * (len(missed) > 1)} could not be converted, the first of them "
-            f"{first.name} {first.location}: {first.reason}. print(receipt) lists all",
-            stacklevel=2,
-        )
+    warn_of_missed(receipt.skipped, "activation", "activations", "could not be converted")
     return receipt
 
 

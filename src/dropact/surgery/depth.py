@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +21,7 @@ from dropact.surgery._residuals.branches import Branches, BranchSite, find_branc
 from dropact.surgery._residuals.drop_paths import Rate
 from dropact.surgery._steps import Attribute, Child, Class, Step, held_as_well
 from dropact.surgery._trial import Inputs, arguments, patched, run
-from dropact.surgery.receipt import Change, Receipt
+from dropact.surgery.receipt import Change, Receipt, warn_of_missed
 
 Survival = float | Sequence[float] | Callable[[int], Sequence[float]]
 MakeSum = Callable[[int, float, BranchSite], ResidualSum]  # from a branch's number, survival rate and site
@@ -135,13 +134,7 @@ def add_stochastic_depth_(
 
     receipt = _receipt(model, found, rates, replace, make)
     receipt.apply()
-    if missed := [skip for skip in found.skipped if skip.missed]:
-        first = missed[0]
-        warnings.warn(
-            f"{len(missed)} residual branch{'es' * (len(missed) > 1)} cannot be dropped, the first of them "
-            f"{first.name} {first.location}: {first.reason}. print(receipt) lists all",
-            stacklevel=2,
-        )
+    warn_of_missed(found.skipped, "residual branch", "residual branches", "cannot be dropped")
     return receipt
 
 

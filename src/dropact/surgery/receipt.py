@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,17 @@ class Skip:
     call: str = ""
     location: str = ""
     missed: bool = False
+
+
+def warn_of_missed(skipped: Iterable[Skip], one: str, many: str, what: str) -> None:
+    """One warning, at the line that called the surgery, about sites which could not be changed."""
+    if missed := [skip for skip in skipped if skip.missed]:
+        first = missed[0]
+        warnings.warn(
+            f"{len(missed)} {one if len(missed) == 1 else many} {what}, the first of them {first.name} "
+            f"{first.location}: {first.reason}. print(receipt) lists all",
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)
